@@ -1,0 +1,179 @@
+//! The running process: its parts, what goes on behind requests, and its end.
+
+pub(crate) mod refresh;
+mod reload;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::proxy::HttpProxy;
+use pingora::server::configuration::ServerConf;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::admin::{Admin, Readiness};
+use crate::cache::EvictionReason;
+use crate::config::{Config, ListenAddress};
+use crate::proxy::front::Front;
+use crate::proxy::gateway::{Gateway, Settings, SettingsFailure};
+use crate::proxy::listener::{BindError, Listener};
+use crate::proxy::phases::Phases;
+use crate::proxy::tls::{self, CertificateError};
+use crate::telemetry::metrics::Metrics;
+
+/// Connections to upstream that are kept for the next request.
+const KEPT_CONNECTIONS: usize = 1024;
+/// How long the start waits for keys and schemas, so that the first requests
+/// already find them. Without them Sluice starts as well.
+const FIRST_REFRESH: Duration = Duration::from_secs(1);
+
+/// Why Sluice does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The configuration can't be put to use.
+    #[error(transparent)]
+    Settings(#[from] SettingsFailure),
+    /// Certificate or key.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// An address.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The process can't be told to stop.
+    #[error("Can't listen for signals: {0}.")]
+    Signal(#[from] std::io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT, then stops gracefully; a second signal
+/// ends it at once. `load` reads the configuration again on SIGHUP.
+///
+/// # Errors
+///
+/// [`AppError`] if it can't start.
+pub async fn serve(
+    config: Config,
+    load: impl Fn() -> Result<Config, String>,
+) -> Result<(), AppError> {
+    let mut signals = Signals::new()?;
+    let metrics = Arc::new(Metrics::new());
+    let settings = Settings::new(config.clone())?;
+    let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
+    let acceptor = Arc::new(ArcSwapOption::from(acceptor.map(Arc::new)));
+    let gateway = Arc::new(Gateway::new(settings, metrics.clone()));
+    let listeners = config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+    let admin_listener = Listener::bind(&ListenAddress::Tcp(config.admin_listen))?;
+
+    // Keys that come later make a difference to nobody's safety, only to hits.
+    let _ = tokio::time::timeout(FIRST_REFRESH, refresh::once(&gateway.settings())).await;
+    tokio::spawn(refresh::forever(gateway.clone()));
+
+    let (stop, stopped) = watch::channel(false);
+    let (alive, mut last) = mpsc::channel(1);
+    let proxy = proxy(&config, gateway.clone());
+    let front = Arc::new(Front::new(
+        proxy.clone(),
+        config.limits.clone(),
+        config.proxy_protocol,
+        acceptor.clone(),
+        metrics.clone(),
+    ));
+    let readiness = Readiness::new();
+    let admin = Arc::new(Admin::new(metrics, readiness.clone(), sampler(gateway.clone())));
+    tracing::info!(role = "admin", address = admin_listener.address(), "listening");
+    if let Listener::Tcp(listener) = admin_listener {
+        tokio::spawn(admin.serve(listener, stopped.clone()));
+    }
+    for listener in listeners {
+        tracing::info!(role = "proxy", address = listener.address(), "listening");
+        tokio::spawn(front.clone().serve(listener, stopped.clone(), alive.clone()));
+    }
+    drop(alive);
+    readiness.set(true);
+
+    let reloader = reload::Reloader::new(gateway.clone(), acceptor, load);
+    signals.until_stop(|| reloader.reload()).await;
+
+    readiness.set(false);
+    tracing::info!(delay = ?config.stop_delay, timeout = ?config.stop_timeout, "stopping");
+    let drain = async {
+        tokio::time::sleep(config.stop_delay).await;
+        // Receivers that are gone have stopped already.
+        let _ = stop.send(true);
+        proxy.http_cleanup().await;
+        tokio::time::timeout(config.stop_timeout, last.recv()).await
+    };
+    tokio::select! {
+        drained = drain => match drained {
+            Ok(_) => tracing::info!("stopped"),
+            Err(_) => tracing::warn!("stopped with requests under way: stop_timeout is over"),
+        },
+        () = signals.stop_signal() => tracing::warn!("stopped at once: told so twice"),
+    }
+    Ok(())
+}
+
+fn proxy(config: &Config, gateway: Arc<Gateway>) -> Arc<HttpProxy<Phases>> {
+    let conf = ServerConf {
+        threads: config.workers.max(1),
+        upstream_keepalive_pool_size: KEPT_CONNECTIONS,
+        ..ServerConf::default()
+    };
+    let mut proxy = pingora::proxy::http_proxy(&Arc::new(conf), Phases::new(gateway));
+    let mut options = pingora::apps::HttpServerOptions::default();
+    options.h2c = true;
+    options.h2_idle_timeout = Some(config.limits.idle_timeout);
+    proxy.server_options = Some(options);
+    let mut h2 = default_h2_options();
+    h2.max_header_list_size(u32::try_from(config.limits.max_header_bytes).unwrap_or(u32::MAX));
+    proxy.h2_options = Some(h2);
+    Arc::new(proxy)
+}
+
+/// Sets the metrics that are looked up rather than counted.
+fn sampler(gateway: Arc<Gateway>) -> impl Fn(&Metrics) + Send + Sync {
+    move |metrics| {
+        metrics.set_cache(gateway.memory.entries(), gateway.memory.bytes());
+        for reason in EvictionReason::ALL {
+            metrics.set_evicted(reason.as_str(), gateway.memory.evictions(reason));
+        }
+    }
+}
+
+/// What operators tell a process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn stop_signal(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Calls `reload` on each SIGHUP, until a signal to stop.
+    async fn until_stop<F: Future<Output = ()>>(&mut self, reload: impl Fn() -> F) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload().await,
+            }
+        }
+    }
+}

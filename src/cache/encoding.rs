@@ -1,0 +1,175 @@
+//! Content codings: which one a client gets (RFC 9110, section 12.5.3), and
+//! compressing a stored body into it.
+
+use std::io::{self, Write};
+
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::directives::ResponseDirectives;
+use super::entry::Entry;
+
+/// Smaller bodies gain nothing; larger ones would keep a core busy for too long.
+const MIN_BODY: usize = 1024;
+const MAX_BODY: usize = 8 << 20;
+
+/// Digests of a body's bytes, which compressing would make wrong.
+static BODY_DIGESTS: [HeaderName; 4] = [
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+];
+
+/// A content coding that stored bodies are compressed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Coding {
+    /// `br`
+    Brotli,
+    /// `zstd`
+    Zstd,
+    /// `gzip`
+    Gzip,
+}
+
+impl Coding {
+    /// All of them, the one that is preferred among equals first.
+    pub const ALL: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
+
+    /// Its name in `Content-Encoding`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Coding::Brotli => "br",
+            Coding::Zstd => "zstd",
+            Coding::Gzip => "gzip",
+        }
+    }
+
+    /// Its name as a header's value.
+    pub fn header_value(self) -> HeaderValue {
+        HeaderValue::from_static(self.as_str())
+    }
+
+    /// Compresses `body`. Takes time in proportion to it: a hundred
+    /// milliseconds for the largest, so large ones don't belong on an I/O thread.
+    ///
+    /// # Errors
+    ///
+    /// What the compressor says; the body is sent as it is then.
+    pub fn compress(self, body: &[u8]) -> io::Result<Vec<u8>> {
+        match self {
+            Coding::Gzip => {
+                let out = Vec::with_capacity(body.len() / 3);
+                let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::new(6));
+                encoder.write_all(body)?;
+                encoder.finish()
+            }
+            Coding::Brotli => {
+                let params = brotli::enc::BrotliEncoderParams {
+                    quality: 5,
+                    size_hint: body.len(),
+                    ..Default::default()
+                };
+                let mut out = Vec::with_capacity(body.len() / 3);
+                brotli::BrotliCompress(&mut io::Cursor::new(body), &mut out, &params)?;
+                Ok(out)
+            }
+            Coding::Zstd => zstd::bulk::compress(body, 3),
+        }
+    }
+}
+
+/// Whether `entry` is given compressed to those who accept it: text of a fair
+/// size that isn't compressed yet and that upstream lets be transformed.
+pub fn is_compressible(entry: &Entry) -> bool {
+    if entry.is_head_only() || !(MIN_BODY..=MAX_BODY).contains(&entry.body_len()) {
+        return false;
+    }
+    // A part of a representation in bytes; PostgREST's ranges count rows and are whole bodies.
+    let bytes_range = |range: HeaderValue| range.as_bytes().starts_with(b"bytes");
+    if entry.status() == StatusCode::PARTIAL_CONTENT && entry.header(&CONTENT_RANGE).is_some_and(bytes_range)
+    {
+        return false;
+    }
+    entry.header(&CONTENT_TYPE).is_some_and(|value| is_text(&value))
+        && entry.header(&CONTENT_ENCODING).is_none()
+        && BODY_DIGESTS.iter().all(|name| entry.header(name).is_none())
+        && !says_no_transform(entry)
+}
+
+/// The coding in which `entry` is given to a client that sent `request`.
+/// `None`: as it is. A request with `Range` is answered from the plain bytes.
+pub fn negotiate(entry: &Entry, request: &HeaderMap) -> Option<Coding> {
+    if !request.contains_key(ACCEPT_ENCODING) || request.contains_key(RANGE) || !is_compressible(entry) {
+        return None;
+    }
+    preferred(request)
+}
+
+fn says_no_transform(entry: &Entry) -> bool {
+    let Some(_) = entry.header(&CACHE_CONTROL) else { return false };
+    let mut lines = HeaderMap::new();
+    for (_, value) in entry.headers().filter(|(name, _)| *name == CACHE_CONTROL) {
+        lines.append(CACHE_CONTROL, value);
+    }
+    ResponseDirectives::of(&lines).no_transform
+}
+
+fn is_text(content_type: &HeaderValue) -> bool {
+    let Ok(text) = content_type.to_str() else { return false };
+    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence.starts_with("text/")
+        || essence.ends_with("+json")
+        || essence.ends_with("+xml")
+        || matches!(
+            essence.as_str(),
+            "application/json"
+                | "application/xml"
+                | "application/javascript"
+                | "application/x-javascript"
+                | "application/x-ndjson"
+        )
+}
+
+/// The coding with the highest weight; plain if that weighs more.
+fn preferred(request: &HeaderMap) -> Option<Coding> {
+    let mut weights: [Option<u16>; 3] = [None; 3];
+    let (mut identity, mut any) = (None, None);
+    let lines = request.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    for (name, weight) in lines.flat_map(|line| line.split(',')).filter_map(weighted) {
+        match name.to_ascii_lowercase().as_str() {
+            "br" => weights[0] = Some(weight),
+            "zstd" => weights[1] = Some(weight),
+            "gzip" | "x-gzip" => weights[2] = Some(weight),
+            "identity" => identity = Some(weight),
+            "*" => any = Some(weight),
+            _ => {}
+        }
+    }
+    let mut best: Option<(Coding, u16)> = None;
+    for (coding, weight) in Coding::ALL.into_iter().zip(weights) {
+        let weight = weight.or(any).unwrap_or(0);
+        if weight > best.map_or(0, |(_, most)| most) {
+            best = Some((coding, weight));
+        }
+    }
+    best.filter(|(_, weight)| *weight >= identity.unwrap_or(0)).map(|(coding, _)| coding)
+}
+
+/// A list element's name and its weight in thousandths. `None` for a malformed weight.
+fn weighted(element: &str) -> Option<(&str, u16)> {
+    let (name, parameters) = element.split_once(';').unwrap_or((element, ""));
+    let parameters = parameters.trim();
+    if parameters.is_empty() {
+        return Some((name.trim(), 1000));
+    }
+    let (key, value) = parameters.split_once('=')?;
+    if !key.trim().eq_ignore_ascii_case("q") {
+        return None;
+    }
+    let weight: f32 = value.trim().parse().ok()?;
+    (0.0..=1.0).contains(&weight).then(|| (name.trim(), (weight * 1000.0).round() as u16))
+}
+
+#[cfg(test)]
+mod tests;

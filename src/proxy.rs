@@ -1,0 +1,23 @@
+//! The proxy: from a client's connection to its answer.
+//!
+//! [`front`] owns connections and hands requests to Pingora, whose callbacks
+//! are in [`phases`]. What a request meets on its way is in [`exchange`]; reads
+//! that the cache may answer go through [`read`] and [`fill`], everything else
+//! is forwarded as [`origin`] says, and [`invalidate`] sees to what it touched.
+
+pub mod exchange;
+pub mod fill;
+pub mod front;
+pub mod gateway;
+pub mod head;
+pub mod invalidate;
+pub mod listener;
+pub mod origin;
+pub mod phases;
+pub mod preflight;
+pub mod proxy_protocol;
+pub mod read;
+pub mod respond;
+pub mod synth;
+pub mod tls;
+pub mod wire;

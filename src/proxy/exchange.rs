@@ -1,0 +1,219 @@
+//! One request and its answer, from the first callback to the last.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method, StatusCode};
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+
+use super::gateway::{Gateway, Settings};
+use super::invalidate::PendingInvalidation;
+use super::origin;
+use crate::cache::{CacheStatus, Forwarded};
+use crate::headers::Forwarding;
+use crate::plan::{self, Plan, Why};
+use crate::postgrest::footprint::WriteBody;
+use crate::postgrest::query::Query;
+use crate::request::{RequestView, is_rest_path};
+use crate::route::Route;
+use crate::telemetry::log::Access;
+use crate::telemetry::metrics::{Metrics, Outcome, RouteMetrics};
+
+/// Bodies of writes are looked into up to this size; of larger ones nothing is known.
+const MAX_INSPECTED: usize = 256 * 1024;
+
+/// What is known of one request.
+pub struct Exchange {
+    /// The settings that it began with; a reload does not touch it.
+    pub settings: Arc<Settings>,
+    /// Who sent it, once its head is there.
+    pub forwarding: Option<Forwarding>,
+    /// How it was answered.
+    pub outcome: Outcome,
+    /// Sluice's member of `Cache-Status` on a forwarded answer.
+    pub cache_status: Option<HeaderValue>,
+    /// How often connecting to upstream was tried.
+    pub attempts: usize,
+    /// Whether Sluice told the client to go on with the body.
+    pub continued: bool,
+    /// Whether a forwarded answer was counted as upstream's.
+    begun: Instant,
+    sent_upstream: Option<Instant>,
+    route: Option<Arc<Route>>,
+    detail: Option<String>,
+    pending: Option<PendingInvalidation>,
+    body: Inspected,
+}
+
+/// The body of a forwarded write, as far as it is of interest.
+#[derive(Default)]
+struct Inspected {
+    bytes: BytesMut,
+    complete: bool,
+    too_large: bool,
+}
+
+/// The parts of a request's head that decide anything.
+pub fn view(request: &RequestHeader) -> RequestView<'_> {
+    RequestView {
+        method: &request.method,
+        path: request.uri.path(),
+        query: request.uri.query().unwrap_or_default(),
+        headers: &request.headers,
+    }
+}
+
+impl Exchange {
+    /// A request that is about to be read.
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Self {
+            settings,
+            forwarding: None,
+            outcome: Outcome::Forwarded,
+            cache_status: None,
+            attempts: 0,
+            continued: false,
+            begun: Instant::now(),
+            sent_upstream: None,
+            route: None,
+            detail: None,
+            pending: None,
+            body: Inspected::default(),
+        }
+    }
+
+    /// Notes who sent the request.
+    pub fn meet(&mut self, session: &Session) {
+        let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
+        let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        let request = session.req_header();
+        self.forwarding = Some(origin::forwarding(&self.settings.config, request, peer, tls));
+    }
+
+    /// Decides what is to be done; `body` is a function's.
+    pub fn plan(&mut self, request: &RequestHeader, body: Option<&[u8]>) -> Plan {
+        let plan = if request.raw_path_is_utf8() {
+            self.settings.with_rules(|rules, now| plan::plan(&view(request), body, rules, now))
+        } else {
+            Plan::Forward { route: None, why: Why::Bypass("path".into()) }
+        };
+        let route = match &plan {
+            Plan::Read(read) => Some(&read.route),
+            Plan::NeedsBody(route) => Some(route),
+            Plan::Forward { route, .. } => route.as_ref(),
+            Plan::Endpoint | Plan::Preflight => None,
+        };
+        self.route = route.cloned();
+        plan
+    }
+
+    /// The request goes upstream as it is, for this reason.
+    pub fn forward(&mut self, why: &Why) {
+        match why {
+            Why::Method => {
+                self.outcome = Outcome::Forwarded;
+                self.cache_status = Some(CacheStatus::forwarded(Forwarded::Method).header_value());
+            }
+            Why::Bypass(detail) => {
+                self.outcome = if self.route.is_some() { Outcome::Bypass } else { Outcome::Forwarded };
+                let status = CacheStatus::forwarded(Forwarded::Bypass).detail(detail);
+                self.cache_status = Some(status.header_value());
+                self.detail = Some(detail.clone().into_owned());
+            }
+        }
+    }
+
+    /// Notes that the request is being sent. What it may touch is invalidated
+    /// from now on, whatever becomes of it.
+    pub fn sent(&mut self, gateway: &Gateway, request: &RequestHeader) {
+        self.sent_upstream = Some(Instant::now());
+        if self.pending.is_none() {
+            let touched = self.touched(request, WriteBody::Unknown);
+            if !touched.is_empty() {
+                self.pending = Some(gateway.invalidator(&self.settings).begin(touched));
+            }
+        }
+    }
+
+    /// Notes a part of the request's body as it passes.
+    pub fn body_passed(&mut self, part: Option<&Bytes>, end: bool) {
+        if self.pending.is_none() {
+            return;
+        }
+        if let Some(part) = part {
+            self.body.too_large |= self.body.bytes.len() + part.len() > MAX_INSPECTED;
+            if !self.body.too_large {
+                self.body.bytes.extend_from_slice(part);
+            }
+        }
+        self.body.complete |= end;
+    }
+
+    /// Upstream answered: what the request touched is invalidated before the
+    /// answer is passed on, and the credentials that it accepted are learned.
+    pub fn answered(&mut self, gateway: &Gateway, request: &RequestHeader, status: StatusCode) {
+        if let Some(pending) = self.pending.take() {
+            let bytes = std::mem::take(&mut self.body.bytes);
+            let whole = self.body.complete && !self.body.too_large;
+            let body = if whole { WriteBody::Whole(&bytes) } else { WriteBody::Unknown };
+            let touched = self.touched(request, body);
+            pending.complete(&touched);
+        }
+        gateway.metrics.upstream_request(Some(status));
+        if let Some(sent) = self.sent_upstream {
+            self.metrics(&gateway.metrics).upstream(sent.elapsed());
+        }
+        if status.is_success() && request.method != Method::OPTIONS && is_rest_path(request.uri.path()) {
+            self.learn(request);
+        }
+    }
+
+    fn learn(&self, request: &RequestHeader) {
+        let Ok(query) = Query::parse(request.uri.query().unwrap_or_default()) else { return };
+        let now = SystemTime::now();
+        let authenticator = &self.settings.authenticator;
+        if let Ok(caller) = authenticator.identify(&request.headers, &query, now) {
+            authenticator.learn(&caller, now);
+        }
+    }
+
+    fn touched(&self, request: &RequestHeader, body: WriteBody<'_>) -> Vec<crate::tag::TagId> {
+        self.settings.with_rules(|rules, now| {
+            let request = view(request);
+            plan::moved(&request, &plan::touched(&request, body, rules), rules, now)
+        })
+    }
+
+    /// Counts and, where that is asked for, logs the request.
+    pub fn finish(&mut self, gateway: &Gateway, session: &Session) {
+        let Some(status) = session.response_written().map(|response| response.status) else { return };
+        let duration = self.begun.elapsed();
+        self.metrics(&gateway.metrics).request(self.outcome, status, duration);
+        if !self.settings.config.log.access {
+            return;
+        }
+        let request = session.req_header();
+        let target = request.uri.path_and_query().map_or("", |target| target.as_str());
+        Access {
+            method: request.method.as_str(),
+            path: target,
+            status: status.as_u16(),
+            route: self.route.as_ref().map_or("-", |route| &route.name),
+            outcome: self.outcome,
+            detail: self.detail.as_deref(),
+            bytes: session.body_bytes_sent() as u64,
+            duration,
+            client: self.forwarding.as_ref().and_then(|forwarding| forwarding.client),
+        }
+        .log();
+    }
+
+    fn metrics(&self, metrics: &Metrics) -> Arc<RouteMetrics> {
+        match &self.route {
+            Some(route) => metrics.route(&route.name),
+            None => metrics.unrouted().clone(),
+        }
+    }
+}

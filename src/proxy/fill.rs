@@ -1,0 +1,326 @@
+//! Fills: asking upstream on behalf of the cache.
+//!
+//! A fill runs in a task of its own, so that a client that goes away takes
+//! nobody else's answer with it. It carries what the key holds and nothing
+//! more: what upstream did not see can't have changed the answer.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+
+use super::gateway::{Gateway, Settings};
+use crate::cache::revalidation::{self, HeadAnswer};
+use crate::cache::stored_headers::storable;
+use crate::cache::{
+    Answer, Collapse, Entry, EntryParts, Leader, NotKept, Policy, Snapshot, Timestamp, judge,
+};
+use crate::headers::{self, ReadHeaders};
+use crate::identity::FillCredentials;
+use crate::plan::ReadPlan;
+use crate::postgrest::query::Query;
+use crate::route::{FreshnessSource, ReadPolicy};
+use crate::telemetry::metrics::InvalidationSource;
+use crate::upstream::{Collected, FetchError, collect, ends_explicitly};
+
+/// The fetches under way, whose answers are shared.
+pub type Flights = Arc<Collapse<Arc<Entry>>>;
+
+/// Bodies are stored as they are read, so upstream is asked not to compress them.
+const PLAIN: HeaderValue = HeaderValue::from_static("identity");
+const CONTENT_PROFILE: &str = "content-profile";
+const ACCEPT_PROFILE: &str = "accept-profile";
+
+/// A read on its way upstream.
+pub struct Fill {
+    gateway: Arc<Gateway>,
+    settings: Arc<Settings>,
+    plan: Arc<ReadPlan>,
+    request: Request<Bytes>,
+    /// The generations of the plan's tags, read before anything is sent.
+    snapshot: Snapshot,
+    /// What is stored, but may not be served as it is.
+    stale: Option<Arc<Entry>>,
+}
+
+/// What a fill came to.
+pub enum Filled {
+    /// An answer that can be stored.
+    Entry {
+        /// The answer.
+        entry: Arc<Entry>,
+        /// Whether it was, or why not.
+        kept: Result<(), NotKept>,
+    },
+    /// An answer that can't, for the request alone that began the fill.
+    Response(Box<Unstored>),
+}
+
+/// An answer that can't be stored, as far as it was read.
+pub struct Unstored {
+    /// Status and headers.
+    pub head: http::response::Parts,
+    /// The beginning of the body.
+    pub read: Bytes,
+    /// The rest of it.
+    pub rest: Option<Incoming>,
+}
+
+impl Fill {
+    /// A fill for `plan`. `target` is the request's path and query as sent,
+    /// `sent` its headers, `body` a function's.
+    pub fn new(
+        gateway: &Arc<Gateway>,
+        settings: &Arc<Settings>,
+        plan: &Arc<ReadPlan>,
+        sent: (&Method, &Uri, &HeaderMap, Bytes),
+        stale: Option<Arc<Entry>>,
+    ) -> Self {
+        let (method, uri, headers, body) = sent;
+        let mut request = Request::new(body);
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = target(uri, &plan.credentials);
+        *request.headers_mut() = carried(plan, method, headers);
+        let snapshot = gateway.generations.read(plan.entry_tags.all(), Instant::now());
+        Self { gateway: gateway.clone(), settings: settings.clone(), plan: plan.clone(), request, snapshot, stale }
+    }
+
+    /// The generations that this fill began with.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Whether the request is a HEAD, whose answer serves HEAD only.
+    pub fn is_head(&self) -> bool {
+        *self.request.method() == Method::HEAD
+    }
+
+    /// Runs to the end whether anybody waits or not. Those who wait for
+    /// `leader` are told before the answer arrives here.
+    pub fn start(
+        self,
+        leader: Option<Leader<Arc<Entry>>>,
+    ) -> oneshot::Receiver<Result<Filled, FetchError>> {
+        let (sender, receiver) = oneshot::channel();
+        tokio::spawn(async move {
+            let filled = self.run(leader).await;
+            // Nobody waits for a refresh, nor where the client has gone.
+            let _ = sender.send(filled);
+        });
+        receiver
+    }
+
+    async fn run(self, leader: Option<Leader<Arc<Entry>>>) -> Result<Filled, FetchError> {
+        let filled = self.fetch().await;
+        match (&filled, leader) {
+            // Who joined before a write moved the generations asked before it, too.
+            (Ok(Filled::Entry { entry, kept: Ok(()) | Err(NotKept::Moved) }), Some(leader)) => {
+                leader.share(entry.clone());
+            }
+            (_, Some(leader)) => leader.keep(Instant::now()),
+            (Ok(Filled::Entry { kept: Ok(()), .. }), None) => self.gateway.flights.stored(&self.plan.key),
+            (_, None) => {}
+        }
+        filled
+    }
+
+    async fn fetch(&self) -> Result<Filled, FetchError> {
+        if let Some((stale, name, value)) = self.condition() {
+            let mut request = self.request.clone();
+            request.headers_mut().insert(name, value);
+            let (head, body, requested_at) = self.send(request).await?;
+            if head.status != StatusCode::NOT_MODIFIED {
+                return self.settle(head, body, requested_at).await;
+            }
+            let answer = self.answer(&head, requested_at);
+            if let Ok(entry) = revalidation::freshen(stale, &policy(&self.plan.policy), &answer) {
+                return Ok(self.keep(entry));
+            }
+            // The 304 is about something else than what is stored: only the whole answer helps.
+        }
+        let (head, body, requested_at) = self.send(self.request.clone()).await?;
+        self.settle(head, body, requested_at).await
+    }
+
+    /// How to ask whether what is stored still holds (RFC 9111, section 4.3.1).
+    fn condition(&self) -> Option<(&Entry, HeaderName, HeaderValue)> {
+        let stale = self.stale.as_deref().filter(|_| !self.is_head())?;
+        let (name, value) = revalidation::condition(stale)?;
+        Some((stale, name, value))
+    }
+
+    async fn send(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<(http::response::Parts, Incoming, Timestamp), FetchError> {
+        let requested_at = Timestamp::from(SystemTime::now());
+        let begun = Instant::now();
+        let response = self.settings.client.send(request).await;
+        self.gateway.metrics.upstream_request(response.as_ref().ok().map(|response| response.status()));
+        self.gateway.metrics.route(&self.plan.route.name).upstream(begun.elapsed());
+        let (head, body) = response?.into_parts();
+        if head.status.is_success() && self.plan.credentials == FillCredentials::AsSent {
+            self.settings.authenticator.learn(&self.plan.caller, SystemTime::now());
+        }
+        Ok((head, body, requested_at))
+    }
+
+    /// Stores an answer if it may be, and says what came of it.
+    async fn settle(
+        &self,
+        head: http::response::Parts,
+        body: Incoming,
+        requested_at: Timestamp,
+    ) -> Result<Filled, FetchError> {
+        let answer = self.answer(&head, requested_at);
+        let judged = judge(&policy(&self.plan.policy), &answer);
+        // A body that ends with its connection may have been cut short.
+        let explicit = self.is_head() || ends_explicitly(&head.headers);
+        let Some(lifetimes) = judged.ok().filter(|_| explicit && !self.contradicts_default_schema(&head.headers))
+        else {
+            self.forget_stale(head.status);
+            return Ok(unstored(head, Bytes::new(), Some(body)));
+        };
+        let idle = self.settings.config.limits.body_timeout;
+        let body = match collect(body, self.plan.policy.max_body, idle).await? {
+            Collected::Whole(body) => body,
+            Collected::TooLarge { read, rest } => {
+                self.forget_stale(head.status);
+                return Ok(unstored(head, read, Some(rest)));
+            }
+        };
+        if let Some(confirmed) = self.confirmed_by_head(&answer) {
+            return Ok(self.keep(confirmed));
+        }
+        let headers = storable(&head.headers, self.is_head(), answer.received_at);
+        let entry = Entry::new(&EntryParts {
+            status: head.status,
+            headers: &headers,
+            body: &body,
+            head_only: self.is_head(),
+            lifetimes,
+            tags: &self.snapshot.narrowed_to(self.plan.entry_tags.of(lifetimes.empty)),
+        });
+        match entry {
+            Ok(entry) => Ok(self.keep(entry)),
+            Err(_) => Ok(unstored(head, body, None)),
+        }
+    }
+
+    fn answer<'a>(&self, head: &'a http::response::Parts, requested_at: Timestamp) -> Answer<'a> {
+        Answer {
+            status: head.status,
+            headers: &head.headers,
+            requested_at,
+            received_at: Timestamp::from(SystemTime::now()),
+            authorized: self.request.headers().contains_key(header::AUTHORIZATION),
+            one_user: self.plan.partition.is_one_users(),
+        }
+    }
+
+    /// A HEAD may freshen the answer that a GET left (RFC 9111, section 4.3.5).
+    fn confirmed_by_head(&self, answer: &Answer<'_>) -> Option<Entry> {
+        let stale = self.stale.as_deref().filter(|stale| self.is_head() && !stale.is_head_only())?;
+        match revalidation::compare_head(stale, &policy(&self.plan.policy), answer) {
+            HeadAnswer::Confirms(entry) => Some(*entry),
+            HeadAnswer::Contradicts | HeadAnswer::Silent => None,
+        }
+    }
+
+    fn keep(&self, entry: Entry) -> Filled {
+        let entry = Arc::new(entry);
+        let kept = self.gateway.generations.may_keep(&self.snapshot, Instant::now());
+        match kept {
+            Ok(()) => self.gateway.memory.insert(self.plan.key, entry.clone()),
+            Err(NotKept::Moved | NotKept::Held) => {}
+        }
+        Filled::Entry { entry, kept }
+    }
+
+    /// An answer that says otherwise ends what is stored: only errors that
+    /// pass leave it in its stale window.
+    fn forget_stale(&self, status: StatusCode) {
+        if self.stale.is_some() && !is_passing_error(status) {
+            self.gateway.memory.remove(&self.plan.key);
+            self.gateway.metrics.invalidation(InvalidationSource::Refresh);
+        }
+    }
+
+    /// Tables are named by `default_schema` where a request names none. If
+    /// upstream's own default is another one, its tags would be wrong.
+    fn contradicts_default_schema(&self, answered: &HeaderMap) -> bool {
+        let expected = &self.settings.config.upstream.default_schema;
+        let profile = answered.get(CONTENT_PROFILE).filter(|_| !self.names_schema());
+        let contradicts = profile.is_some_and(|profile| profile.as_bytes() != expected.as_bytes());
+        if contradicts {
+            tracing::warn!(
+                route = self.plan.route.name,
+                upstream.default_schema = %expected,
+                answered = profile.and_then(|profile| profile.to_str().ok()),
+                "answer not stored: upstream's default schema is another one; set upstream.default_schema"
+            );
+        }
+        contradicts
+    }
+
+    fn names_schema(&self) -> bool {
+        [ACCEPT_PROFILE, CONTENT_PROFILE].iter().any(|name| self.request.headers().contains_key(*name))
+    }
+}
+
+/// 5xx and 429: what `stale_if_error` covers, timeouts and refusals aside.
+pub fn is_passing_error(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+fn unstored(head: http::response::Parts, read: Bytes, rest: Option<Incoming>) -> Filled {
+    Filled::Response(Box::new(Unstored { head, read, rest }))
+}
+
+/// The headers of a fill: what the key holds, and the credentials that are due.
+fn carried(plan: &ReadPlan, method: &Method, sent: &HeaderMap) -> HeaderMap {
+    let reading = ReadHeaders { method, dialect: plan.dialect, vary: &plan.policy.vary };
+    let mut carried = reading.fill(sent, PLAIN);
+    match &plan.credentials {
+        FillCredentials::AsSent => headers::copy_credentials(sent, &mut carried),
+        FillCredentials::Anonymous { api_key: Some(key) } => {
+            carried.insert("apikey", key.clone());
+        }
+        FillCredentials::Anonymous { api_key: None } => {}
+    }
+    carried
+}
+
+/// Path and query as sent; a credential in the query goes only with the caller's own.
+fn target(uri: &Uri, credentials: &FillCredentials) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = match (credentials, uri.query()) {
+        (FillCredentials::Anonymous { .. }, Some(query)) => {
+            let kept: Vec<&str> = query.split('&').filter(|pair| !is_api_key(pair)).collect();
+            let separator = if kept.is_empty() { "" } else { "?" };
+            format!("{}{separator}{}", uri.path(), kept.join("&")).parse().ok()
+        }
+        _ => uri.path_and_query().cloned(),
+    };
+    // A part of what was a URI is one again.
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+fn is_api_key(pair: &str) -> bool {
+    Query::parse(pair).is_ok_and(|query| query.get("apikey").is_some())
+}
+
+/// The policy as the cache's rules take it.
+fn policy(policy: &ReadPolicy) -> Policy {
+    Policy {
+        ttl: policy.ttl,
+        stale_while_revalidate: policy.stale_while_revalidate,
+        stale_if_error: policy.stale_if_error,
+        empty_ttl: policy.empty_ttl,
+        origin: policy.freshness == FreshnessSource::Origin,
+        obey_request: policy.obey_request_directives,
+    }
+}

@@ -1,0 +1,163 @@
+//! What all requests share: the settings of the moment, which a reload
+//! replaces, and the cache, which outlives them.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::{ArcSwap, Guard};
+use pingora::protocols::tls::CaType;
+
+use super::fill::Flights;
+use super::invalidate::Invalidator;
+use super::preflight::Preflights;
+use crate::cache::{Collapse, CollapseLimits, Generations, Memory};
+use crate::config::Config;
+use crate::cors::Cors;
+use crate::identity::{AuthSettings, Authenticator};
+use crate::plan::Rules;
+use crate::postgrest::schema::Schemas;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::{Client, ClientSettings, Resolver, SettingsError, Trust, TrustError};
+
+/// One configuration, and what was made of it.
+pub struct Settings {
+    /// The configuration.
+    pub config: Config,
+    /// Who is who.
+    pub authenticator: Authenticator,
+    /// What is known of upstream's schemas; refreshed behind requests.
+    pub schemas: ArcSwap<Schemas>,
+    /// Upstream's addresses.
+    pub resolver: Arc<Resolver>,
+    /// Sends fills, refreshes and preflights.
+    pub client: Client,
+    /// Trust roots for forwarded requests, where they are not the machine's own.
+    pub trusted_roots: Option<Arc<CaType>>,
+    /// CORS on answers that Sluice makes itself.
+    pub cors: Cors,
+    /// `upstream.url` as `Location` headers begin.
+    pub upstream_url: String,
+}
+
+/// Why a configuration that was checked can't be put to use.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsFailure {
+    /// The trust roots.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The upstream.
+    #[error(transparent)]
+    Client(#[from] SettingsError),
+}
+
+impl Settings {
+    /// Makes of `config` what requests need. Reads the trust roots from disk.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsFailure`] where `upstream.ca_file` or `upstream.host` can't be used.
+    pub fn new(config: Config) -> Result<Self, SettingsFailure> {
+        let upstream = &config.upstream;
+        let trust = Trust::load(upstream.ca_file.as_deref())?;
+        let resolver = Resolver::new(&upstream.url.host, upstream.url.port, upstream.connect_timeout);
+        let trusted_roots = trust.pingora_ca();
+        let client = Client::new(
+            ClientSettings {
+                tls: upstream.url.tls,
+                host: upstream.url.host.clone(),
+                port: upstream.url.port,
+                base_path: upstream.url.base_path.clone(),
+                sni: upstream.sni().to_owned(),
+                host_header: upstream.host_header(),
+                connect_timeout: upstream.connect_timeout,
+                response_timeout: upstream.response_timeout,
+            },
+            resolver.clone(),
+            trust,
+        )?;
+        let auth = &config.auth;
+        let authenticator = Authenticator::new(&AuthSettings {
+            jwt_secret: auth.jwt_secret.as_ref().map(|secret| secret.expose().as_bytes().to_vec()),
+            api_keys: auth.api_keys.iter().map(|key| key.expose().as_bytes().to_vec()).collect(),
+            leeway: auth.leeway,
+            jwks_sources: auth.jwks_urls.len(),
+        });
+        Ok(Self {
+            authenticator,
+            schemas: ArcSwap::default(),
+            resolver,
+            client,
+            trusted_roots,
+            cors: Cors::new(&config.cors.allow_origins, config.cors.max_age),
+            upstream_url: upstream.url.to_string(),
+            config,
+        })
+    }
+
+    /// Calls `decide` with the rules of the moment.
+    pub fn with_rules<T>(&self, decide: impl FnOnce(Rules<'_>, SystemTime) -> T) -> T {
+        let schemas = self.schemas.load();
+        let rules = Rules {
+            routes: &self.config.routes,
+            default_schema: &self.config.upstream.default_schema,
+            authenticator: &self.authenticator,
+            schemas: &schemas,
+        };
+        decide(rules, SystemTime::now())
+    }
+}
+
+/// What all requests share.
+pub struct Gateway {
+    settings: ArcSwap<Settings>,
+    /// The answers in memory.
+    pub memory: Memory,
+    /// The generations of their tags.
+    pub generations: Arc<Generations>,
+    /// The fetches under way.
+    pub flights: Flights,
+    /// Answers to CORS preflights.
+    pub preflights: Preflights,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Gateway {
+    /// A gateway with an empty cache.
+    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
+        Self {
+            memory: Memory::new(settings.config.memory),
+            settings: ArcSwap::from_pointee(settings),
+            generations: Arc::new(Generations::new()),
+            flights: Collapse::new(CollapseLimits::default()),
+            preflights: Preflights::new(),
+            metrics,
+        }
+    }
+
+    /// The settings of the moment, to be kept for one request.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// The settings of the moment, for a glance.
+    pub fn peek(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
+    }
+
+    /// Puts new settings in the place of the old; requests under way keep theirs.
+    pub fn replace(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Invalidates with the times of the settings of the moment.
+    pub fn invalidator(&self, settings: &Settings) -> Invalidator {
+        let upstream = &settings.config.upstream;
+        Invalidator::new(
+            self.generations.clone(),
+            self.metrics.clone(),
+            upstream.settle,
+            upstream.response_timeout,
+        )
+    }
+}

@@ -1,0 +1,152 @@
+//! Invalidation by what passes through.
+//!
+//! A write that is on its way is a [`PendingInvalidation`]. Its answer
+//! completes it before being passed on; if none comes, dropping it does what
+//! must be done when nobody knows whether, or when, upstream commits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::cache::Generations;
+use crate::tag::TagId;
+use crate::telemetry::metrics::{InvalidationSource, Metrics};
+
+/// Moves generations, and keeps answers from being stored where upstream's
+/// word on a tag can't be trusted yet.
+#[derive(Clone)]
+pub struct Invalidator {
+    generations: Arc<Generations>,
+    metrics: Arc<Metrics>,
+    /// `upstream.settle`: how far upstream's read replicas may be behind.
+    settle: Duration,
+    /// `upstream.response_timeout`: how long a write without an answer may still commit.
+    unanswered: Duration,
+}
+
+impl Invalidator {
+    /// For an upstream with these times.
+    pub fn new(
+        generations: Arc<Generations>,
+        metrics: Arc<Metrics>,
+        settle: Duration,
+        unanswered: Duration,
+    ) -> Self {
+        Self { generations, metrics, settle, unanswered }
+    }
+
+    /// Makes every entry that carries one of the tags unusable. When it
+    /// returns, no lookup on this node finds one any more.
+    pub fn invalidate(&self, tags: &[TagId], source: InvalidationSource) {
+        if tags.is_empty() {
+            return;
+        }
+        if !self.settle.is_zero() {
+            self.hold(tags, self.settle);
+        }
+        self.generations.advance(tags);
+        self.metrics.invalidation(source);
+    }
+
+    /// A write that goes upstream now and may touch `tags`.
+    pub fn begin(&self, tags: Vec<TagId>) -> PendingInvalidation {
+        PendingInvalidation { invalidator: self.clone(), tags, answered: false }
+    }
+
+    fn hold(&self, tags: &[TagId], time: Duration) {
+        let now = std::time::Instant::now();
+        self.generations.hold(tags, now + time, now);
+    }
+
+    /// Upstream may commit at any moment, or have done so already: what is
+    /// cached goes at once, what is filled meanwhile isn't kept, and once no
+    /// commit is to be expected any more all of it goes again.
+    fn abandon(&self, tags: Vec<TagId>) {
+        self.hold(&tags, self.unanswered);
+        self.invalidate(&tags, InvalidationSource::Unanswered);
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (this, due) = (self.clone(), Instant::now() + self.unanswered);
+        runtime.spawn(async move {
+            tokio::time::sleep_until(due).await;
+            this.invalidate(&tags, InvalidationSource::Unanswered);
+        });
+    }
+}
+
+/// A write that upstream has not answered yet.
+pub struct PendingInvalidation {
+    invalidator: Invalidator,
+    /// What it may touch, as far as its head tells.
+    tags: Vec<TagId>,
+    answered: bool,
+}
+
+impl PendingInvalidation {
+    /// Upstream answered; now the body is known as well, and with it which of
+    /// the tags it really touched. To be called before the answer is passed on.
+    pub fn complete(mut self, touched: &[TagId]) {
+        self.answered = true;
+        self.invalidator.invalidate(touched, InvalidationSource::Write);
+    }
+}
+
+impl Drop for PendingInvalidation {
+    fn drop(&mut self) {
+        if !self.answered && !self.tags.is_empty() {
+            self.invalidator.abandon(std::mem::take(&mut self.tags));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::TagSet;
+    use crate::tag::Tag;
+
+    const UNANSWERED: Duration = Duration::from_secs(30);
+
+    fn parts(settle: Duration) -> (Invalidator, Arc<Generations>, TagSet) {
+        let generations = Arc::new(Generations::new());
+        let invalidator =
+            Invalidator::new(generations.clone(), Arc::new(Metrics::new()), settle, UNANSWERED);
+        (invalidator, generations, [Tag::Every.id()].into_iter().collect())
+    }
+
+    fn keeps(generations: &Generations, tags: &TagSet) -> bool {
+        let now = std::time::Instant::now();
+        generations.may_keep(&generations.read(tags, now), now).is_ok()
+    }
+
+    #[tokio::test]
+    async fn an_answered_write_invalidates_once() {
+        let (invalidator, generations, tags) = parts(Duration::ZERO);
+        let before = generations.read(&tags, std::time::Instant::now());
+        let pending = invalidator.begin(tags.as_slice().to_vec());
+        assert!(generations.is_current(&before), "nothing is known of the write yet");
+        pending.complete(tags.as_slice());
+        assert!(!generations.is_current(&before));
+        assert!(keeps(&generations, &tags), "what is filled after the answer may be kept");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unanswered_write_invalidates_twice_and_nothing_is_kept_between() {
+        let (invalidator, generations, tags) = parts(Duration::ZERO);
+        let before = generations.read(&tags, std::time::Instant::now());
+        drop(invalidator.begin(tags.as_slice().to_vec()));
+        assert!(!generations.is_current(&before));
+        assert!(!keeps(&generations, &tags));
+        let between = generations.read(&tags, std::time::Instant::now());
+        tokio::time::sleep(UNANSWERED + Duration::from_millis(1)).await;
+        assert!(!generations.is_current(&between));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_until_replicas_have_settled() {
+        let (invalidator, generations, tags) = parts(Duration::from_secs(60));
+        invalidator.begin(tags.as_slice().to_vec()).complete(tags.as_slice());
+        assert!(!keeps(&generations, &tags));
+    }
+}

@@ -1,0 +1,250 @@
+//! Reads that the cache may answer: lookup, collapsing, delivery.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{Method, StatusCode, Uri};
+use pingora::Result;
+use pingora::proxy::Session;
+
+use super::exchange::Exchange;
+use super::fill::{Fill, Filled, Unstored, is_passing_error};
+use super::gateway::Gateway;
+use super::respond;
+use super::synth::Synthetic;
+use crate::cache::{
+    CacheStatus, Entry, Forwarded, RequestDirectives, Standing, Timestamp, Turn, Waited, standing,
+};
+use crate::identity::FillCredentials;
+use crate::plan::{ReadPlan, Why};
+use crate::telemetry::metrics::Outcome;
+use crate::upstream::FetchError;
+
+/// Whether a read was answered.
+pub enum Served {
+    /// It was.
+    Answered,
+    /// The client's own request is to be forwarded.
+    Forward,
+}
+
+/// A read under way.
+struct Lookup<'a> {
+    gateway: &'a Arc<Gateway>,
+    plan: Arc<ReadPlan>,
+    /// A function's; empty otherwise.
+    body: Bytes,
+    /// What is stored but stale, and how stale.
+    stale: Option<Stale>,
+    why: Forwarded,
+}
+
+struct Stale {
+    entry: Arc<Entry>,
+    ttl: i64,
+    if_error: bool,
+}
+
+/// What became of a miss.
+enum Obtained {
+    Entry { entry: Arc<Entry>, stored: bool, collapsed: bool },
+    Response(Box<Unstored>),
+    Failed(FetchError),
+}
+
+/// Answers a read from the cache, or from upstream by way of the cache.
+///
+/// # Errors
+///
+/// Pingora's, where the client is gone or upstream breaks off midway.
+pub async fn serve(
+    gateway: &Arc<Gateway>,
+    session: &mut Session,
+    exchange: &mut Exchange,
+    plan: ReadPlan,
+    body: Bytes,
+) -> Result<Served> {
+    let request = session.req_header();
+    let head = request.method == Method::HEAD;
+    let directives =
+        plan.policy.obey_request_directives.then(|| RequestDirectives::of(&request.headers));
+    if directives.is_some_and(|directives| directives.no_store) {
+        exchange.forward(&Why::Bypass("no-store".into()));
+        return Ok(Served::Forward);
+    }
+    let found = gateway.memory.get(&plan.key, &plan.entry_tags, head, &gateway.generations);
+    let now = Timestamp::from(SystemTime::now());
+    let mut lookup =
+        Lookup { gateway, plan: Arc::new(plan), body, stale: None, why: Forwarded::UriMiss };
+    if let Some(entry) = found {
+        match standing(&entry, directives.as_ref(), now) {
+            Standing::Fresh { ttl } => {
+                exchange.outcome = Outcome::Hit;
+                return lookup.hit(session, exchange, &entry, CacheStatus::hit(ttl)).await;
+            }
+            Standing::Stale { ttl, while_revalidating: true, .. } => {
+                exchange.outcome = Outcome::Stale;
+                lookup.refresh(session, exchange, entry.clone());
+                let status = CacheStatus::hit(ttl).detail("revalidating");
+                return lookup.hit(session, exchange, &entry, status).await;
+            }
+            Standing::Stale { ttl, if_error, .. } => {
+                lookup.stale = Some(Stale { entry, ttl, if_error });
+                lookup.why = Forwarded::Stale;
+            }
+        }
+    }
+    if let Some(directives) = directives {
+        if directives.only_if_cached {
+            respond::synthetic(session, exchange, Synthetic::not_cached()).await?;
+            return Ok(Served::Answered);
+        }
+        if directives.no_cache {
+            lookup.why = Forwarded::Request;
+        }
+    }
+    let obtained = lookup.obtain(session, exchange).await;
+    lookup.answer(session, exchange, obtained).await
+}
+
+impl Lookup<'_> {
+    async fn hit(
+        &self,
+        session: &mut Session,
+        exchange: &Exchange,
+        entry: &Arc<Entry>,
+        status: CacheStatus<'_>,
+    ) -> Result<Served> {
+        self.gateway.metrics.saved(entry.body_len() as u64);
+        respond::entry(session, exchange, self.gateway, &self.plan, entry, status).await?;
+        Ok(Served::Answered)
+    }
+
+    fn fill(&self, session: &Session, exchange: &Exchange, stale: Option<Arc<Entry>>) -> Fill {
+        let request = session.req_header();
+        let uri: &Uri = &request.uri;
+        let sent = (&request.method, uri, &request.headers, self.body.clone());
+        Fill::new(self.gateway, &exchange.settings, &self.plan, sent, stale)
+    }
+
+    /// Fetches behind the client's back, unless somebody does so already or
+    /// the last answer could not be stored.
+    fn refresh(&self, session: &Session, exchange: &Exchange, entry: Arc<Entry>) {
+        let fill = self.fill(session, exchange, Some(entry));
+        let turn = self.gateway.flights.join(&self.plan.key, fill.is_head(), fill.snapshot(), Instant::now());
+        if let Turn::Lead(leader) = turn {
+            drop(fill.start(Some(leader)));
+        }
+    }
+
+    /// Asks upstream, or waits for somebody who does.
+    async fn obtain(&self, session: &Session, exchange: &Exchange) -> Obtained {
+        let patience = exchange.settings.config.upstream.response_timeout;
+        loop {
+            let fill = self.fill(session, exchange, self.stale.as_ref().map(|stale| stale.entry.clone()));
+            let head = fill.is_head();
+            let leader =
+                match self.gateway.flights.join(&self.plan.key, head, fill.snapshot(), Instant::now()) {
+                    Turn::Lead(leader) => Some(leader),
+                    Turn::Alone => None,
+                    Turn::Wait(waiter) => match waiter.wait(patience).await {
+                        Waited::Shared(entry) => {
+                            return Obtained::Entry { entry, stored: false, collapsed: true };
+                        }
+                        Waited::Alone => None,
+                        Waited::Abandoned => continue,
+                    },
+                };
+            // Between the miss and the turn an earlier leader may have stored the answer.
+            if leader.is_some() && let Some(entry) = self.stored_meanwhile(head) {
+                if let Some(leader) = leader {
+                    leader.share(entry.clone());
+                }
+                return Obtained::Entry { entry, stored: false, collapsed: true };
+            }
+            return match fill.start(leader).await {
+                Ok(Ok(Filled::Entry { entry, kept })) => {
+                    Obtained::Entry { entry, stored: kept.is_ok(), collapsed: false }
+                }
+                Ok(Ok(Filled::Response(response))) => Obtained::Response(response),
+                Ok(Err(error)) => Obtained::Failed(error),
+                Err(_) => Obtained::Failed(FetchError::Broken("the fill was cut off".into())),
+            };
+        }
+    }
+
+    fn stored_meanwhile(&self, head: bool) -> Option<Arc<Entry>> {
+        if self.why == Forwarded::Request {
+            return None;
+        }
+        let entry =
+            self.gateway.memory.get(&self.plan.key, &self.plan.entry_tags, head, &self.gateway.generations)?;
+        let fresh = standing(&entry, None, Timestamp::from(SystemTime::now()));
+        matches!(fresh, Standing::Fresh { .. }).then_some(entry)
+    }
+
+    async fn answer(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        obtained: Obtained,
+    ) -> Result<Served> {
+        let status = CacheStatus::forwarded(self.why);
+        match obtained {
+            Obtained::Entry { entry, stored, collapsed } => {
+                exchange.outcome = if collapsed { Outcome::Collapsed } else { Outcome::Miss };
+                let status = if stored { status.stored() } else { status };
+                let status = if collapsed { status.collapsed() } else { status };
+                respond::entry(session, exchange, self.gateway, &self.plan, &entry, status).await?;
+            }
+            Obtained::Response(response) => {
+                exchange.outcome = Outcome::Miss;
+                let answered = response.head.status;
+                if is_passing_error(answered)
+                    && let Some(stale) = self.usable_stale()
+                {
+                    return self.stale_if_error(session, exchange, stale, Some(answered)).await;
+                }
+                if matches!(self.plan.credentials, FillCredentials::Anonymous { .. }) {
+                    exchange.cache_status = Some(status.header_value());
+                    return Ok(Served::Forward);
+                }
+                respond::unstored(session, exchange, *response, status).await?;
+            }
+            Obtained::Failed(error) => {
+                tracing::warn!(route = self.plan.route.name, %error, "fill failed");
+                if let Some(stale) = self.usable_stale() {
+                    return self.stale_if_error(session, exchange, stale, None).await;
+                }
+                let answer =
+                    if error.is_timeout() { Synthetic::gateway_timeout() } else { Synthetic::bad_gateway() };
+                respond::synthetic(session, exchange, answer).await?;
+            }
+        }
+        Ok(Served::Answered)
+    }
+
+    /// What is stale, may be served on an error, and has not been invalidated meanwhile.
+    fn usable_stale(&self) -> Option<&Stale> {
+        self.stale
+            .as_ref()
+            .filter(|stale| stale.if_error && self.gateway.generations.is_current(&stale.entry.tags()))
+    }
+
+    async fn stale_if_error(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        stale: &Stale,
+        answered: Option<StatusCode>,
+    ) -> Result<Served> {
+        exchange.outcome = Outcome::Stale;
+        let status = CacheStatus::forwarded(Forwarded::Stale).ttl(stale.ttl).detail("stale-if-error");
+        let status = match answered {
+            Some(answered) => status.fwd_status(answered),
+            None => status,
+        };
+        self.hit(session, exchange, &stale.entry, status).await
+    }
+}

@@ -1,0 +1,214 @@
+//! Writing answers that do not come through Pingora's own forwarding.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::BodyExt;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+
+use super::exchange::Exchange;
+use super::fill::Unstored;
+use super::gateway::{Gateway, Settings};
+use super::origin::DEBUG;
+use super::preflight::PreflightAnswer;
+use super::synth::Synthetic;
+use crate::cache::encoding::negotiate;
+use crate::cache::{CacheStatus, Coding, Entry, Reading, Timestamp, VaryNames, deliver};
+use crate::headers;
+use crate::plan::ReadPlan;
+use crate::route::Scope;
+use crate::telemetry::metrics::Outcome;
+
+/// The header in which caches say what they did (RFC 9211).
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+/// Bodies up to this size are compressed where they are served: it takes
+/// less than handing them to another thread and back.
+const COMPRESSED_INLINE: usize = 16 * 1024;
+
+/// Writes an entry as the answer.
+///
+/// # Errors
+///
+/// Pingora's, where the client is gone.
+pub async fn entry(
+    session: &mut Session,
+    exchange: &Exchange,
+    gateway: &Gateway,
+    plan: &ReadPlan,
+    entry: &Arc<Entry>,
+    status: CacheStatus<'_>,
+) -> Result<()> {
+    let request = session.req_header();
+    let encoded = match negotiate(entry, &request.headers) {
+        Some(coding) => encoded(gateway, plan, entry, coding).await,
+        None => None,
+    };
+    let partitioned = plan.policy.scope != Scope::Public;
+    let vary = VaryNames::new(plan.dialect, partitioned, &plan.policy.vary, false);
+    let reading = Reading {
+        head: request.method == Method::HEAD,
+        headers: &request.headers,
+        dialect: plan.dialect,
+        vary: &vary,
+    };
+    let delivery = deliver(entry, encoded, &reading, Timestamp::from(SystemTime::now()));
+    let mut headers = delivery.headers;
+    exchange.settings.cors.allow(&request.headers, &mut headers);
+    let debugged = may_debug(&exchange.settings, &request.headers);
+    let status = if debugged { status.key(&plan.key) } else { status };
+    headers.append(CACHE_STATUS, status.header_value());
+    if debugged {
+        debug(&mut headers, plan);
+    }
+    write(session, delivery.status, &headers, delivery.body).await
+}
+
+/// The body in `coding`, from the stored variant; compressed and stored the
+/// first time. `None` where compressing fails: the body goes out as it is.
+async fn encoded(
+    gateway: &Gateway,
+    plan: &ReadPlan,
+    entry: &Arc<Entry>,
+    coding: Coding,
+) -> Option<(Coding, Bytes)> {
+    if let Some(body) = gateway.memory.variant(&plan.key, entry, coding) {
+        return Some((coding, body));
+    }
+    let plain = entry.body();
+    let compressed = if plain.len() <= COMPRESSED_INLINE {
+        coding.compress(&plain).ok()?
+    } else {
+        tokio::task::spawn_blocking(move || coding.compress(&plain)).await.ok()?.ok()?
+    };
+    Some((coding, gateway.memory.insert_variant(&plan.key, entry, coding, compressed)))
+}
+
+/// Whether the request shows the operator's token.
+fn may_debug(settings: &Settings, request: &HeaderMap) -> bool {
+    match (&settings.config.admin_token, request.get(DEBUG)) {
+        // Hashes compare in constant time.
+        (Some(token), Some(shown)) => blake3::hash(token.expose().as_bytes()) == blake3::hash(shown.as_bytes()),
+        _ => false,
+    }
+}
+
+/// What an operator wants to know of a read.
+fn debug(headers: &mut HeaderMap, plan: &ReadPlan) {
+    let tags = plan.tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let lines = [
+        ("sluice-route", plan.route.name.clone()),
+        ("sluice-partition", plan.partition.to_string()),
+        ("sluice-tags", tags),
+    ];
+    for (name, line) in lines {
+        // Names from the configuration and from requests may hold what a header can't.
+        let value = HeaderValue::try_from(line).unwrap_or(HeaderValue::from_static("?"));
+        headers.insert(name, value);
+    }
+}
+
+/// Passes an answer that can't be stored on to the client whose request it is.
+///
+/// # Errors
+///
+/// Pingora's, where the client is gone or upstream breaks off.
+pub async fn unstored(
+    session: &mut Session,
+    exchange: &Exchange,
+    answer: Unstored,
+    status: CacheStatus<'_>,
+) -> Result<()> {
+    let Unstored { head, read, rest } = answer;
+    let mut headers = head.headers;
+    headers::remove_hop_by_hop(&mut headers);
+    headers::remove_not_passed_on(&mut headers);
+    exchange.settings.cors.allow(&session.req_header().headers, &mut headers);
+    headers.append(CACHE_STATUS, status.header_value());
+    let Some(mut rest) = rest.filter(|_| session.req_header().method != Method::HEAD) else {
+        return write(session, head.status, &headers, read).await;
+    };
+    let response = response_header(head.status, &headers)?;
+    session.write_response_header(Box::new(response), false).await?;
+    if !read.is_empty() {
+        session.write_response_body(Some(read), false).await?;
+    }
+    let idle = exchange.settings.config.limits.body_timeout;
+    while let Some(frame) = next_frame(&mut rest, idle).await? {
+        if let Ok(chunk) = frame.into_data() {
+            session.write_response_body(Some(chunk), false).await?;
+        }
+    }
+    session.write_response_body(None, true).await
+}
+
+async fn next_frame(
+    body: &mut hyper::body::Incoming,
+    idle: Duration,
+) -> Result<Option<hyper::body::Frame<Bytes>>> {
+    let broken = |kind, why: &'static str| {
+        let mut error = Error::explain(kind, why);
+        error.as_up();
+        error
+    };
+    match tokio::time::timeout(idle, body.frame()).await {
+        Err(_) => Err(broken(ErrorType::ReadTimedout, "upstream's body paused for too long")),
+        Ok(Some(Err(_))) => Err(broken(ErrorType::ReadError, "upstream's body broke off")),
+        Ok(frame) => Ok(frame.and_then(std::result::Result::ok)),
+    }
+}
+
+/// Writes the answer to a preflight.
+///
+/// # Errors
+///
+/// Pingora's, where the client is gone.
+pub async fn preflight(session: &mut Session, answer: &PreflightAnswer, hit: Option<i64>) -> Result<()> {
+    let mut headers = answer.headers.clone();
+    let status = match hit {
+        Some(ttl) => CacheStatus::hit(ttl),
+        None => CacheStatus::forwarded(crate::cache::Forwarded::UriMiss),
+    };
+    headers.append(CACHE_STATUS, status.header_value());
+    write(session, answer.status, &headers, answer.body.clone()).await
+}
+
+/// Writes an error of Sluice's own.
+///
+/// # Errors
+///
+/// Pingora's, where the client is gone.
+pub async fn synthetic(session: &mut Session, exchange: &mut Exchange, answer: Synthetic) -> Result<()> {
+    exchange.outcome = Outcome::Error;
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    exchange.settings.cors.allow(&session.req_header().headers, &mut headers);
+    write(session, answer.status, &headers, answer.body()).await
+}
+
+/// Writes a whole answer. `Content-Length` is the body's unless the headers
+/// have one, as an answer to HEAD does.
+async fn write(session: &mut Session, status: StatusCode, headers: &HeaderMap, body: Bytes) -> Result<()> {
+    let mut response = response_header(status, headers)?;
+    let has_length = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let is_head = session.req_header().method == Method::HEAD;
+    if has_length && !(is_head || headers.contains_key(header::CONTENT_LENGTH)) {
+        response.set_content_length(body.len())?;
+    }
+    let bodiless = is_head || body.is_empty();
+    session.write_response_header(Box::new(response), bodiless).await?;
+    if bodiless { Ok(()) } else { session.write_response_body(Some(body), true).await }
+}
+
+fn response_header(status: StatusCode, headers: &HeaderMap) -> Result<ResponseHeader> {
+    let mut response = ResponseHeader::build_no_case(status, Some(headers.len() + 3))?;
+    for (name, value) in headers {
+        response.append_header(name.clone(), value.clone())?;
+    }
+    Ok(response)
+}

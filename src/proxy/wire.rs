@@ -1,0 +1,252 @@
+//! A downstream connection as Pingora sees it: cut off at the end of one message.
+//!
+//! Pingora reads ahead while it waits for upstream, to notice a client that
+//! goes away, and takes bytes of the next request for an error. [`Wire`] lets
+//! it read the bytes of the current message alone, keeps what comes behind
+//! them for the next turn, and still reports the end of the connection.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use super::head::Framing;
+
+/// Most bytes of later requests that are kept while one is answered.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// What Pingora may still read of the current message.
+#[derive(Debug, Clone, Copy)]
+enum Allowance {
+    /// So many bytes, then the message is over.
+    Bytes(u64),
+    /// All there is: the end is not known beforehand.
+    Unlimited,
+}
+
+/// A connection and the bytes that were read from it too early.
+#[derive(Debug)]
+pub struct Wire {
+    inner: Stream,
+    ahead: BytesMut,
+    allowance: Allowance,
+}
+
+impl Wire {
+    /// Wraps a connection, nothing read yet.
+    pub fn new(inner: Stream) -> Self {
+        Self { inner, ahead: BytesMut::new(), allowance: Allowance::Bytes(0) }
+    }
+
+    /// Takes the connection back from Pingora; `None` if it was not a [`Wire`].
+    pub fn reclaim(stream: Stream) -> Option<Box<Self>> {
+        stream.into_any().downcast::<Self>().ok()
+    }
+
+    /// What was read and not consumed yet.
+    pub fn buffered(&self) -> &[u8] {
+        &self.ahead
+    }
+
+    /// Reads more into the buffer; 0 is the end of the connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection.
+    pub async fn fill(&mut self) -> io::Result<usize> {
+        self.inner.read_buf(&mut self.ahead).await
+    }
+
+    /// Takes the head of `length` bytes out of the buffer and allows Pingora to
+    /// read the body that `framing` announces.
+    pub fn begin_message(&mut self, length: usize, framing: Framing) -> BytesMut {
+        self.allowance = match framing {
+            Framing::None => Allowance::Bytes(0),
+            Framing::Length(length) => Allowance::Bytes(length),
+            Framing::Chunked | Framing::Tunnel => Allowance::Unlimited,
+        };
+        self.ahead.split_to(length)
+    }
+
+    /// Hands the whole connection over, what was read of it first.
+    pub fn into_whole(mut self: Box<Self>) -> Stream {
+        self.allowance = Allowance::Unlimited;
+        self
+    }
+
+    /// Nothing more of the message is to come: keeps what arrives for the next
+    /// one, and reports only the end of the connection.
+    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut chunk = [0; 2048];
+        while self.ahead.len() < READ_AHEAD {
+            let mut buffer = ReadBuf::new(&mut chunk);
+            match Pin::new(&mut self.inner).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => self.ahead.extend_from_slice(buffer.filled()),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let limit = match this.allowance {
+            Allowance::Bytes(0) => return this.poll_watch(cx),
+            Allowance::Bytes(left) => usize::try_from(left).unwrap_or(usize::MAX).min(out.remaining()),
+            Allowance::Unlimited => out.remaining(),
+        };
+        let taken = if this.ahead.is_empty() {
+            let mut part = ReadBuf::new(out.initialize_unfilled_to(limit));
+            match Pin::new(&mut this.inner).poll_read(cx, &mut part) {
+                Poll::Ready(Ok(())) => {}
+                other => return other,
+            }
+            let taken = part.filled().len();
+            out.advance(taken);
+            taken
+        } else {
+            let taken = limit.min(this.ahead.len());
+            out.put_slice(&this.ahead[..taken]);
+            this.ahead.advance(taken);
+            taken
+        };
+        if let Allowance::Bytes(left) = &mut this.allowance {
+            *left -= taken as u64;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Wire {
+    async fn shutdown(&mut self) {
+        self.inner.shutdown().await;
+    }
+}
+
+impl UniqueID for Wire {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for Wire {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Wire {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for Wire {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for Wire {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+}
+
+impl Peek for Wire {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+
+    async fn wire_with(text: &[u8]) -> (Wire, tokio::io::DuplexStream) {
+        let (near, mut far) = tokio::io::duplex(4096);
+        far.write_all(text).await.unwrap();
+        let mut wire = Wire::new(Box::new(near));
+        wire.fill().await.unwrap();
+        (wire, far)
+    }
+
+    #[tokio::test]
+    async fn a_message_ends_where_its_length_says() {
+        let (mut wire, mut far) = wire_with(b"HEADbodyNEXT").await;
+        assert_eq!(&wire.begin_message(4, Framing::Length(6))[..], b"HEAD");
+        let mut body = [0; 6];
+        wire.read_exact(&mut body).await.unwrap();
+        assert_eq!(&body, b"bodyNE");
+        far.write_all(b"more").await.unwrap();
+        let mut beyond = [0; 1];
+        let pending = futures_util::poll!(std::pin::pin!(wire.read(&mut beyond)));
+        assert!(pending.is_pending(), "bytes of the next message are not the current one's");
+        assert_eq!(wire.buffered(), b"XTmore");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_connection_is_seen_behind_a_message() {
+        let (mut wire, far) = wire_with(b"HEAD").await;
+        wire.begin_message(4, Framing::None);
+        drop(far);
+        assert_eq!(wire.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_for_the_next_message_is_bounded() {
+        let (mut wire, mut far) = wire_with(b"HEAD").await;
+        wire.begin_message(4, Framing::None);
+        let flood = tokio::spawn(async move { far.write_all(&[b'x'; 4 * READ_AHEAD]).await });
+        let mut byte = [0; 1];
+        let mut read = std::pin::pin!(wire.read(&mut byte));
+        for _ in 0..200 {
+            assert!(futures_util::poll!(&mut read).is_pending());
+            tokio::task::yield_now().await;
+        }
+        flood.abort();
+        assert!(wire.buffered().len() <= READ_AHEAD + 2048);
+    }
+}

@@ -1,0 +1,184 @@
+//! Tags: the names of what an answer was made from.
+//!
+//! An entry remembers the generation of each of its tags as it was before the
+//! fetch began; an invalidation moves the generations of the tags it names.
+//! Which tags a read carries and which ones a write moves is decided in
+//! [`crate::postgrest`] and [`crate::storage_api`]; the generations live in
+//! [`crate::cache`].
+
+use std::fmt;
+
+/// A schema-qualified relation or function name, as PostgREST sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Relation {
+    /// The schema, `public` for instance.
+    pub schema: String,
+    /// The table, view or function in it.
+    pub name: String,
+}
+
+impl Relation {
+    /// Names `name` in `schema`.
+    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { schema: schema.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Relation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// What an entry may depend on and a write may change.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tag {
+    /// Carried by every entry whatever its route says; moved by a purge alone.
+    All,
+    /// Every answer of `/rest/v1/` and `/graphql/v1`; moved by writes that may
+    /// have touched any table.
+    Every,
+    /// Answers whose tables are not all known; moved by any write in the schema.
+    Schema(String),
+    /// Everything of a table.
+    Table(Relation),
+    /// What is no single row's: lists, counts, empty point reads.
+    List(Relation),
+    /// One row, its whole primary key as canonical `(column, value)` pairs in
+    /// column order.
+    Row(Relation, Vec<(String, String)>),
+    /// One storage object.
+    Object {
+        /// The bucket's id.
+        bucket: String,
+        /// The object's decoded name.
+        name: String,
+    },
+    /// Every object of a bucket.
+    Bucket(String),
+    /// Every object of every bucket.
+    Storage,
+    /// Everything that a route filled.
+    Route(String),
+}
+
+/// A tag's fingerprint, optionally inside one partition (routes with
+/// `invalidate = "writer"`). Two tags that share one are invalidated together,
+/// which costs a fill and is never wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TagId(pub u64);
+
+impl Tag {
+    /// The tag's fingerprint for every reader.
+    pub fn id(&self) -> TagId {
+        self.fingerprint(&[])
+    }
+
+    /// The tag's fingerprint for the readers of one partition.
+    pub fn id_within(&self, partition: &[u8]) -> TagId {
+        self.fingerprint(partition)
+    }
+
+    fn fingerprint(&self, partition: &[u8]) -> TagId {
+        let mut hasher = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        part(partition);
+        match self {
+            Tag::All => part(b"all"),
+            Tag::Every => part(b"every"),
+            Tag::Schema(schema) => {
+                part(b"schema");
+                part(schema.as_bytes());
+            }
+            Tag::Table(relation) => {
+                part(b"table");
+                part(relation.schema.as_bytes());
+                part(relation.name.as_bytes());
+            }
+            Tag::List(relation) => {
+                part(b"list");
+                part(relation.schema.as_bytes());
+                part(relation.name.as_bytes());
+            }
+            Tag::Row(relation, key) => {
+                part(b"row");
+                part(relation.schema.as_bytes());
+                part(relation.name.as_bytes());
+                for (column, value) in key {
+                    part(column.as_bytes());
+                    part(value.as_bytes());
+                }
+            }
+            Tag::Object { bucket, name } => {
+                part(b"object");
+                part(bucket.as_bytes());
+                part(name.as_bytes());
+            }
+            Tag::Bucket(bucket) => {
+                part(b"bucket");
+                part(bucket.as_bytes());
+            }
+            Tag::Storage => part(b"storage"),
+            Tag::Route(name) => {
+                part(b"route");
+                part(name.as_bytes());
+            }
+        }
+        let digest = hasher.finalize();
+        let mut word = [0; 8];
+        word.copy_from_slice(&digest.as_bytes()[..8]);
+        TagId(u64::from_le_bytes(word))
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Tag::All => write!(f, "all"),
+            Tag::Every => write!(f, "every"),
+            Tag::Schema(schema) => write!(f, "schema:{schema}"),
+            Tag::Table(relation) => write!(f, "table:{relation}"),
+            Tag::List(relation) => write!(f, "list:{relation}"),
+            Tag::Row(relation, key) => {
+                write!(f, "row:{relation}")?;
+                for (column, value) in key {
+                    write!(f, ":{column}={value}")?;
+                }
+                Ok(())
+            }
+            Tag::Object { bucket, name } => write!(f, "object:{bucket}/{name}"),
+            Tag::Bucket(bucket) => write!(f, "bucket:{bucket}"),
+            Tag::Storage => write!(f, "storage"),
+            Tag::Route(name) => write!(f, "route:{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_tags_have_different_ids() {
+        let users = Relation::new("public", "users");
+        let tags = [
+            Tag::All,
+            Tag::Every,
+            Tag::Schema("public".into()),
+            Tag::Table(users.clone()),
+            Tag::List(users.clone()),
+            Tag::Row(users.clone(), vec![("id".into(), "5".into())]),
+            Tag::Row(users.clone(), vec![("id".into(), "50".into())]),
+            Tag::Table(Relation::new("publicu", "sers")),
+        ];
+        for (index, one) in tags.iter().enumerate() {
+            for other in &tags[index + 1..] {
+                assert_ne!(one.id(), other.id(), "{one} and {other}");
+            }
+        }
+        assert_ne!(tags[3].id(), tags[3].id_within(b"p"));
+    }
+}

@@ -1,0 +1,387 @@
+//! Metrics for Prometheus. Counting costs no lock and no look-up by label:
+//! the series of a route are resolved once.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use parking_lot::RwLock;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// The `route` label of requests that no route matches.
+const NO_ROUTE: &str = "-";
+
+/// Upper bounds in seconds: hits take microseconds, forwarded requests seconds.
+const BUCKETS: [f64; 16] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// How a request was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// From the cache, fresh.
+    Hit,
+    /// From the cache, stale: it is being refreshed, or upstream failed.
+    Stale,
+    /// By a fill of its own.
+    Miss,
+    /// By another request's fill.
+    Collapsed,
+    /// A read that may not use the cache.
+    Bypass,
+    /// Not a read of a route that caches.
+    Forwarded,
+    /// By Sluice itself, with an error.
+    Error,
+}
+
+impl Outcome {
+    const ALL: [Outcome; 7] = [
+        Outcome::Hit,
+        Outcome::Stale,
+        Outcome::Miss,
+        Outcome::Collapsed,
+        Outcome::Bypass,
+        Outcome::Forwarded,
+        Outcome::Error,
+    ];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Hit => "hit",
+            Outcome::Stale => "stale",
+            Outcome::Miss => "miss",
+            Outcome::Collapsed => "collapsed",
+            Outcome::Bypass => "bypass",
+            Outcome::Forwarded => "forwarded",
+            Outcome::Error => "error",
+        }
+    }
+}
+
+/// What made answers void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidationSource {
+    /// A write to `/rest/v1/` or `/graphql/v1` that was forwarded.
+    Write,
+    /// A forwarded change of a storage object.
+    Storage,
+    /// A refresh that upstream answered with another status.
+    Refresh,
+    /// A write that upstream never answered.
+    Unanswered,
+}
+
+impl InvalidationSource {
+    fn as_str(self) -> &'static str {
+        match self {
+            InvalidationSource::Write => "write",
+            InvalidationSource::Storage => "storage",
+            InvalidationSource::Refresh => "refresh",
+            InvalidationSource::Unanswered => "unanswered",
+        }
+    }
+}
+
+/// A status as its class; the label's values are `1xx` to `5xx`.
+const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+fn class_index(status: StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).clamp(1, STATUS_CLASSES.len()) - 1
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: Arc<str>,
+    outcome: &'static str,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    route: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabel {
+    route: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabel {
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabel {
+    source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabel {
+    version: &'static str,
+}
+
+#[derive(Clone)]
+struct NewHistogram;
+
+impl MetricConstructor<Histogram> for NewHistogram {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(BUCKETS)
+    }
+}
+
+type Histograms<L> = Family<L, Histogram, NewHistogram>;
+
+/// The families that a route's series belong to.
+#[derive(Clone)]
+struct RouteFamilies {
+    requests: Family<RequestLabels, Counter>,
+    durations: Histograms<OutcomeLabels>,
+    upstream_durations: Histograms<RouteLabel>,
+}
+
+/// The series of one route, or of the requests that no route matches.
+pub struct RouteMetrics {
+    route: Arc<str>,
+    families: RouteFamilies,
+    requests: [[OnceLock<Counter>; STATUS_CLASSES.len()]; Outcome::ALL.len()],
+    durations: [OnceLock<Histogram>; Outcome::ALL.len()],
+    upstream_duration: OnceLock<Histogram>,
+}
+
+impl RouteMetrics {
+    fn new(route: &str, families: RouteFamilies) -> Self {
+        Self {
+            route: route.into(),
+            families,
+            requests: Default::default(),
+            durations: Default::default(),
+            upstream_duration: OnceLock::new(),
+        }
+    }
+
+    /// Counts a request that was answered with `status` after `duration`.
+    pub fn request(&self, outcome: Outcome, status: StatusCode, duration: Duration) {
+        let class = class_index(status);
+        let requests = self.requests[outcome as usize][class].get_or_init(|| {
+            self.families.requests.get_or_create_owned(&RequestLabels {
+                route: Arc::clone(&self.route),
+                outcome: outcome.as_str(),
+                status: STATUS_CLASSES[class],
+            })
+        });
+        requests.inc();
+        let durations = self.durations[outcome as usize].get_or_init(|| {
+            let labels = OutcomeLabels { route: Arc::clone(&self.route), outcome: outcome.as_str() };
+            self.families.durations.get_or_create_owned(&labels)
+        });
+        durations.observe(duration.as_secs_f64());
+    }
+
+    /// Counts the time from a request to upstream until its response's head.
+    pub fn upstream(&self, duration: Duration) {
+        let durations = self.upstream_duration.get_or_init(|| {
+            self.families
+                .upstream_durations
+                .get_or_create_owned(&RouteLabel { route: Arc::clone(&self.route) })
+        });
+        durations.observe(duration.as_secs_f64());
+    }
+}
+
+/// All metrics of one Sluice.
+pub struct Metrics {
+    registry: Registry,
+    families: RouteFamilies,
+    unrouted: Arc<RouteMetrics>,
+    routes: RwLock<HashMap<String, Arc<RouteMetrics>>>,
+    upstream_requests: [Counter; STATUS_CLASSES.len()],
+    upstream_failures: Counter,
+    saved_bytes: Counter,
+    invalidations: Family<SourceLabel, Counter>,
+    evictions: Family<ReasonLabel, Counter>,
+    cache_entries: Gauge,
+    cache_bytes: Gauge,
+    connections: Gauge,
+    store_up: Gauge,
+    clock_skew: Gauge<f64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Metrics that all begin at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("sluice");
+        let families = RouteFamilies {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(NewHistogram),
+            upstream_durations: Family::new_with_constructor(NewHistogram),
+        };
+        registry.register("requests", "Requests answered", families.requests.clone());
+        registry.register(
+            "request_duration_seconds",
+            "From a request's head to the end of its answer",
+            families.durations.clone(),
+        );
+        registry.register(
+            "upstream_duration_seconds",
+            "From a request to upstream to the head of its response",
+            families.upstream_durations.clone(),
+        );
+        let upstream = Family::<StatusLabel, Counter>::default();
+        registry.register("upstream_requests", "Requests sent to upstream", upstream.clone());
+        let by_status = |status| upstream.get_or_create_owned(&StatusLabel { status });
+        let unrouted = Arc::new(RouteMetrics::new(NO_ROUTE, families.clone()));
+        let metrics = Self {
+            families,
+            unrouted,
+            routes: RwLock::default(),
+            upstream_requests: STATUS_CLASSES.map(by_status),
+            upstream_failures: by_status("none"),
+            saved_bytes: Counter::default(),
+            invalidations: Family::default(),
+            evictions: Family::default(),
+            cache_entries: Gauge::default(),
+            cache_bytes: Gauge::default(),
+            connections: Gauge::default(),
+            store_up: Gauge::<i64, AtomicI64>::default(),
+            clock_skew: Gauge::default(),
+            registry,
+        };
+        metrics.registered()
+    }
+
+    fn registered(mut self) -> Self {
+        let registry = &mut self.registry;
+        let saved = self.saved_bytes.clone();
+        registry.register(
+            "upstream_saved_bytes",
+            "Bytes of bodies that upstream did not have to send",
+            saved,
+        );
+        registry.register("invalidations", "Invalidations by what caused them", self.invalidations.clone());
+        registry.register("cache_evictions", "Entries that left the cache", self.evictions.clone());
+        registry.register("cache_entries", "Entries in the cache", self.cache_entries.clone());
+        registry.register("cache_bytes", "Memory that the cache's entries take", self.cache_bytes.clone());
+        registry.register("connections", "Open connections of clients", self.connections.clone());
+        registry.register("store_up", "Whether the store can be used", self.store_up.clone());
+        let skew = self.clock_skew.clone();
+        registry.register("clock_skew_seconds", "Upstream's clock minus this machine's", skew);
+        let build = Family::<VersionLabel, Gauge>::default();
+        build.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build_info", "The running version", build);
+        self
+    }
+
+    /// The series of a route of the configuration; keep the handle. Names of
+    /// anything else, taken from requests say, must not come here: a series
+    /// is never forgotten.
+    pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
+        if let Some(route) = self.routes.read().get(name) {
+            return Arc::clone(route);
+        }
+        let mut routes = self.routes.write();
+        let new = || Arc::new(RouteMetrics::new(name, self.families.clone()));
+        Arc::clone(routes.entry(name.to_owned()).or_insert_with(new))
+    }
+
+    /// The series of the requests that no route matches.
+    pub fn unrouted(&self) -> &Arc<RouteMetrics> {
+        &self.unrouted
+    }
+
+    /// Counts a request to upstream; `None`: there was no response (label `none`).
+    pub fn upstream_request(&self, status: Option<StatusCode>) {
+        match status {
+            Some(status) => self.upstream_requests[class_index(status)].inc(),
+            None => self.upstream_failures.inc(),
+        };
+    }
+
+    /// Counts bytes of a body that came from the cache.
+    pub fn saved(&self, bytes: u64) {
+        self.saved_bytes.inc_by(bytes);
+    }
+
+    /// Counts an invalidation.
+    pub fn invalidation(&self, source: InvalidationSource) {
+        self.invalidations.get_or_create(&SourceLabel { source: source.as_str() }).inc();
+    }
+
+    /// Notes how many entries have left the cache for this reason so far.
+    pub fn set_evicted(&self, reason: &'static str, entries: u64) {
+        self.evictions.get_or_create(&ReasonLabel { reason }).inner().store(entries, Ordering::Relaxed);
+    }
+
+    /// Notes how full the cache is.
+    pub fn set_cache(&self, entries: u64, bytes: u64) {
+        self.cache_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a client's connection while the guard lives.
+    pub fn connection(&self) -> ConnectionGuard {
+        self.connections.inc();
+        ConnectionGuard(self.connections.clone())
+    }
+
+    /// Notes whether the store can be used.
+    pub fn set_store_up(&self, up: bool) {
+        self.store_up.set(i64::from(up));
+    }
+
+    /// Notes upstream's clock minus this machine's.
+    pub fn set_clock_skew(&self, seconds: f64) {
+        self.clock_skew.set(seconds);
+    }
+
+    /// All metrics as text, in the format that the scraper's `Accept` asks
+    /// for, and that format's media type. The two differ in name only: what
+    /// is written here is understood as either.
+    pub fn encode(&self, request: &HeaderMap) -> (HeaderValue, String) {
+        let mut encoded = String::with_capacity(16 << 10);
+        // Writing to a string does not fail.
+        let _ = text::encode(&mut encoded, &self.registry);
+        let accepts = request.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let openmetrics = accepts.flat_map(|value| value.split(',')).any(|range| {
+            range.split(';').next().is_some_and(|media| media.trim() == "application/openmetrics-text")
+        });
+        let media = if openmetrics {
+            "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        } else {
+            "text/plain; version=0.0.4; charset=utf-8"
+        };
+        (HeaderValue::from_static(media), encoded)
+    }
+}
+
+/// A connection that is counted as open.
+pub struct ConnectionGuard(Gauge);
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,21 @@
+//! Integration tests: the `sluice` binary against real servers, one module per promise.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+mod collapse;
+mod config;
+mod delivery;
+mod forwarding;
+mod headers;
+mod invalidation;
+mod isolation;
+mod lifecycle;
+mod limits;
+mod origin;
+mod smuggling;
+mod supabase_js;
+mod tokens;
+mod transparency;
+mod upstream_down;

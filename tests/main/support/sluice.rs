@@ -1,0 +1,227 @@
+//! The `sluice` binary as a child process.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use super::http::Request;
+use super::process::{Process, directory};
+
+/// A configuration in the making. Each part is TOML; keys that a part has
+/// already must not be given again.
+#[derive(Clone)]
+pub struct Setup {
+    upstream_url: String,
+    top: String,
+    sections: Vec<(&'static str, String)>,
+    routes: String,
+}
+
+impl Setup {
+    /// In front of `upstream_url`: every table cached for an hour, the
+    /// project's HS256 secret known, free ports, log in JSON.
+    pub fn new(upstream_url: &str) -> Self {
+        let setup = Self {
+            upstream_url: upstream_url.to_owned(),
+            top: String::new(),
+            sections: Vec::new(),
+            routes: "[[route]]\nname = \"rest\"\ntable = \"*\"\n[route.read]\nttl = \"1h\"\n".into(),
+        };
+        setup.section("auth", &format!("jwt_secret = \"{}\"", super::token::JWT_SECRET))
+    }
+
+    /// With more keys before the first table.
+    pub fn top(mut self, keys: &str) -> Self {
+        self.top += &format!("{keys}\n");
+        self
+    }
+
+    /// With more keys in a section, `upstream` for instance.
+    pub fn section(mut self, name: &'static str, keys: &str) -> Self {
+        match self.sections.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known += &format!("{keys}\n"),
+            None => self.sections.push((name, format!("{keys}\n"))),
+        }
+        self
+    }
+
+    /// Without a section that [`Setup::new`] wrote.
+    pub fn without(mut self, name: &str) -> Self {
+        self.sections.retain(|(known, _)| *known != name);
+        self
+    }
+
+    /// With these routes and no others.
+    pub fn routes(mut self, routes: &str) -> Self {
+        self.routes = routes.to_owned();
+        self
+    }
+
+    /// With one route for every table, these keys in its `[route.read]`.
+    pub fn read(self, keys: &str) -> Self {
+        self.routes(&format!("[[route]]\nname = \"rest\"\ntable = \"*\"\n[route.read]\n{keys}\n"))
+    }
+
+    /// With the database's description known: row tags, direct foreign keys.
+    pub fn with_schema(self) -> Self {
+        let key = format!("schema_key = \"{}\"", super::token::service_key());
+        self.section("upstream", &key)
+    }
+
+    /// The file's text.
+    pub fn toml(&self) -> String {
+        let mut text = String::new();
+        if !self.top.contains("listen =") {
+            text += "listen = \"127.0.0.1:0\"\n";
+        }
+        text += &format!("admin_listen = \"127.0.0.1:0\"\n{}", self.top);
+        if !self.sections.iter().any(|(name, _)| *name == "log") {
+            text += "[log]\nformat = \"json\"\n";
+        }
+        let own_upstream = self.sections.iter().find(|(name, _)| *name == "upstream");
+        text += &format!("[upstream]\nurl = \"{}\"\n", self.upstream_url);
+        text += own_upstream.map_or("", |(_, keys)| keys);
+        for (name, keys) in self.sections.iter().filter(|(name, _)| *name != "upstream") {
+            text += &format!("[{name}]\n{keys}");
+        }
+        text + &self.routes
+    }
+
+    /// Starts it and waits until it accepts.
+    #[track_caller]
+    pub fn start(&self) -> Sluice {
+        Sluice::start(&self.toml())
+    }
+}
+
+/// A running Sluice; killed when dropped.
+pub struct Sluice {
+    process: Process,
+    file: PathBuf,
+    address: String,
+    admin: String,
+}
+
+impl Sluice {
+    /// Starts it with this file's text and waits until it accepts.
+    #[track_caller]
+    pub fn start(toml: &str) -> Self {
+        let file = write_file(toml);
+        let mut command = Command::new(binary());
+        command.args(["serve", "-c"]).arg(&file).env("RUST_BACKTRACE", "1");
+        Self::run(&command, file)
+    }
+
+    /// Starts this command, which must listen on both addresses and log in JSON.
+    #[track_caller]
+    pub fn run(command: &Command, file: PathBuf) -> Self {
+        let process = Process::start("sluice", "KILL", None, command);
+        let mut proxy = None;
+        let mut admin = None;
+        let ready = process.wait_for(|line| {
+            let (role, address) = listening(line)?;
+            match role.as_str() {
+                "proxy" => proxy = proxy.take().or(Some(address)),
+                _ => admin = Some(address),
+            }
+            (proxy.is_some() && admin.is_some()).then_some(())
+        });
+        ready.unwrap_or_else(|log| panic!("{log}"));
+        let (address, admin) = (proxy.expect("the proxy listens"), admin.expect("the admin port listens"));
+        Self { process, file, address, admin }
+    }
+
+    /// The proxy's URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The proxy's `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A request to the proxy.
+    pub fn request(&self, method: &str, target: &str) -> Request {
+        Request::new(&self.address, method, target)
+    }
+
+    /// A GET to the proxy.
+    pub fn get(&self, target: &str) -> Request {
+        self.request("GET", target)
+    }
+
+    /// A request to the operator's port.
+    pub fn admin(&self, method: &str, target: &str) -> Request {
+        Request::new(&self.admin, method, target)
+    }
+
+    /// The value of a metric's line that begins with `series`; 0 if it isn't there.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.admin("GET", "/metrics").send().expect(200).text();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
+        value.unwrap_or_default()
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> String {
+        self.process.lines().join("\n")
+    }
+
+    /// Replaces the file's text; SIGHUP makes it count.
+    pub fn rewrite(&self, toml: &str) {
+        std::fs::write(&self.file, toml).unwrap();
+    }
+
+    /// Asks it to stop, waits, and gives back its exit code.
+    #[track_caller]
+    pub fn stop(self) -> Option<i32> {
+        self.process.signal("TERM");
+        self.process.wait().code()
+    }
+}
+
+impl Drop for Sluice {
+    fn drop(&mut self) {
+        let lines = self.process.lines();
+        if let Some(panic) = lines.iter().find(|line| line.contains("panicked at")) {
+            if !std::thread::panicking() {
+                panic!("sluice panicked: {panic}\n{}", lines.join("\n"));
+            }
+        }
+        if std::thread::panicking() {
+            let last = lines.len().saturating_sub(40);
+            eprintln!("--- the end of sluice's log\n{}\n---", lines[last..].join("\n"));
+        }
+    }
+}
+
+/// Runs a command of the binary to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    command.args(arguments).env_remove("SLUICE_CONFIG").env_remove("RUST_LOG").output().expect("sluice runs")
+}
+
+/// Writes a configuration file of its own.
+pub fn write_file(toml: &str) -> PathBuf {
+    let path = directory("config").join(format!("{}.toml", super::unique()));
+    std::fs::write(&path, toml).unwrap();
+    path
+}
+
+fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_sluice")
+}
+
+fn listening(line: &str) -> Option<(String, String)> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let fields = line.get("fields").unwrap_or(&line);
+    let text = |name: &str| fields[name].as_str().map(str::to_owned);
+    (text("message")? == "listening").then_some((text("role")?, text("address")?))
+}
