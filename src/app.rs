@@ -54,10 +54,7 @@ pub enum AppError {
 /// # Errors
 ///
 /// [`AppError`] if it can't start.
-pub async fn serve(
-    config: Config,
-    load: impl Fn() -> Result<Config, String>,
-) -> Result<(), AppError> {
+pub async fn serve(config: Config, load: impl Fn() -> Result<Config, String>) -> Result<(), AppError> {
     let mut signals = Signals::new()?;
     let metrics = Arc::new(Metrics::new());
     let settings = Settings::new(config.clone())?;

@@ -54,7 +54,8 @@ enum Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Failure::Usage(error.to_string())
+        // `Debug` of a report is its rendering: file, line, column, the line and the remedy.
+        Failure::Usage(format!("{:?}", miette::Report::new(error)))
     }
 }
 
@@ -69,11 +70,24 @@ impl Source {
             (Some(path), upstream) => Ok(Config::load(path, upstream.as_deref())?),
             (None, Some(upstream)) => Ok(Config::without_file(upstream)?),
             (None, None) => Err(Failure::Usage(format!(
-                "No configuration: {} are not there. Name a file with -c FILE, or the project with \
+                "No configuration: neither {} is there. Name a file with -c FILE, or the project with \
                  --upstream https://REF.supabase.co.",
-                DEFAULT_FILES.join(" and ")
+                DEFAULT_FILES.join(" nor ")
             ))),
         }
+    }
+
+    /// Reads the configuration again; what is wrong with it is said in one line, for the log.
+    fn reload(&self) -> Result<Config, String> {
+        let read = match (self.file(), &self.upstream) {
+            (Some(path), upstream) => Config::load(path, upstream.as_deref()),
+            (None, Some(upstream)) => Config::without_file(upstream),
+            (None, None) => return Err("the configuration file is gone".into()),
+        };
+        read.map_err(|error| {
+            let problems: Vec<_> = error.problems().iter().map(|problem| format!("{problem:#}")).collect();
+            problems.join("; ")
+        })
     }
 }
 

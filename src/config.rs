@@ -2,7 +2,7 @@
 //!
 //! `file` reads TOML and remembers where everything stands, `value` knows
 //! durations, sizes and `${…}`, `address` what is listened on and connected to,
-//! `resolve` and `routes` make a [`Config`] of it, `diagnostic` says what is
+//! `resolve`, `routes` and `route_headers` make a [`Config`] of it, `diagnostic` says what is
 //! wrong and where. All errors of a file are reported together.
 
 mod address;
@@ -10,6 +10,7 @@ mod context;
 mod diagnostic;
 mod file;
 mod resolve;
+mod route_headers;
 mod routes;
 mod section;
 mod spelling;

@@ -88,7 +88,6 @@ pub struct ReadPlan {
     pub dialect: Dialect,
 }
 
-
 /// Decides what is to be done with `request`. `body` is a function's, where
 /// [`Plan::NeedsBody`] asked for it. `now` is the wall clock's.
 pub fn plan(request: &RequestView<'_>, body: Option<&[u8]>, rules: Rules<'_>, now: SystemTime) -> Plan {
@@ -123,7 +122,8 @@ pub fn plan(request: &RequestView<'_>, body: Option<&[u8]>, rules: Rules<'_>, no
     if *request.method == Method::POST && body.is_none() {
         return Plan::NeedsBody(route.clone());
     }
-    let draft = Draft { request, body, path: &path, query: &query, target: &target, route, policy, rules, now };
+    let draft =
+        Draft { request, body, path: &path, query: &query, target: &target, route, policy, rules, now };
     match draft.read() {
         Ok(read) => Plan::Read(Box::new(read)),
         Err(why) => Plan::Forward { route: Some(route.clone()), why: Why::Bypass(why) },
@@ -174,10 +174,8 @@ impl Draft<'_> {
             post_body: self.body,
             partition: partition.as_bytes(),
         });
-        let entry_tags = EntryTags::new(
-            &self.carried(&tags, &partition),
-            &self.carried(&if_empty, &partition),
-        );
+        let entry_tags =
+            EntryTags::new(&self.carried(&tags, &partition), &self.carried(&if_empty, &partition));
         Ok(ReadPlan {
             route: self.route.clone(),
             policy: self.policy,
@@ -203,15 +201,17 @@ impl Draft<'_> {
         if let Some(name) = reading.first_unknown(self.request.headers, ignored) {
             return Err(Cow::Owned(format!("header-{name}")));
         }
-        let asks_for_a_plan = self.request.headers.get_all(http::header::ACCEPT).iter().any(|accept| {
-            accept.to_str().is_ok_and(|accept| accept.contains("application/vnd.pgrst.plan"))
-        });
+        let asks_for_a_plan =
+            self.request.headers.get_all(http::header::ACCEPT).iter().any(|accept| {
+                accept.to_str().is_ok_and(|accept| accept.contains("application/vnd.pgrst.plan"))
+            });
         if asks_for_a_plan { Err(Cow::Borrowed("plan")) } else { Ok(()) }
     }
 
     fn caller(&self) -> Result<(Caller, FillCredentials), Refusal> {
         let (headers, authenticator) = (self.request.headers, self.rules.authenticator);
-        let open = self.policy.scope == Scope::Public && storage_api::is_public_object_read(self.request, self.path);
+        let open =
+            self.policy.scope == Scope::Public && storage_api::is_public_object_read(self.request, self.path);
         let caller = if open {
             Caller::without_credentials(headers, self.query)?
         } else {
@@ -324,7 +324,5 @@ fn writer_partitions(request: &RequestView<'_>, rules: Rules<'_>, now: SystemTim
         .ok()
         .and_then(|query| rules.authenticator.identify(request.headers, &query, now).ok());
     // A writer whom nobody here can name reads nothing from the cache either.
-    caller.map_or_else(Vec::new, |caller| {
-        scopes.into_iter().map(|scope| partition(scope, &caller)).collect()
-    })
+    caller.map_or_else(Vec::new, |caller| scopes.into_iter().map(|scope| partition(scope, &caller)).collect())
 }

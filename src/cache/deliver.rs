@@ -11,8 +11,8 @@ use super::Timestamp;
 use super::encoding::{Coding, is_compressible};
 use super::entry::Entry;
 use super::freshness::http_date;
-use crate::request::Dialect;
 use super::precondition::{Span, is_not_modified, span};
+use crate::request::Dialect;
 
 /// What a client is told to do with an answer about which upstream says
 /// nothing: keep it for itself and ask each time, which a 304 answers.

@@ -14,7 +14,6 @@ const LAYOUT: &[u8] = b"sluice key 1";
 /// part of the key, however the credential came.
 const CREDENTIAL_PARAMETER: &str = "apikey";
 
-
 /// Everything that takes part in a key.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyParts<'a> {

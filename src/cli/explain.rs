@@ -56,7 +56,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     });
     if settings.config.upstream.schema_key.is_none() {
-        println!("note: without upstream.schema_key the schema is unknown, and tags are wider than they need be");
+        println!(
+            "note: without upstream.schema_key the schema is unknown, and tags are wider than they need be"
+        );
     }
     Ok(())
 }
@@ -72,7 +74,9 @@ fn header(line: &str) -> Result<(HeaderName, HeaderValue), Failure> {
 fn print_plan(plan: &Plan) {
     match plan {
         Plan::Endpoint => println!("plan:        answered by Sluice itself"),
-        Plan::Preflight => println!("plan:        CORS preflight, kept by path, origin and both request headers"),
+        Plan::Preflight => {
+            println!("plan:        CORS preflight, kept by path, origin and both request headers")
+        }
         Plan::NeedsBody(route) => {
             println!("plan:        depends on the body: give it with -d");
             println!("route:       {}", route.name);

@@ -23,9 +23,7 @@ pub(super) fn run(source: &Source) -> Result<(), Failure> {
         .thread_name("sluice")
         .build()
         .map_err(|error| Failure::Failed(format!("Can't start the runtime: {error}.")))?;
-    let served = runtime.block_on(app::serve(config, || source.load().map_err(|failure| match failure {
-        Failure::Usage(why) | Failure::Failed(why) => why,
-    })));
+    let served = runtime.block_on(app::serve(config, || source.reload()));
     // What is left by now was given its time.
     runtime.shutdown_background();
     served.map_err(|error| match error {

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
 use regex::{Regex, RegexBuilder};
 
 use super::file::{Item, Node, Place};
+use super::route_headers::{ignore_headers, vary};
 use super::section::{Section, Text, Zero};
 use crate::route::{
-    FreshnessSource, HeaderGlob, Invalidate, QueryCondition, ReadMethods, ReadPolicy, RelationPattern,
-    Resource, Route, RouteTable, Scope, parse_relation,
+    FreshnessSource, Invalidate, QueryCondition, ReadMethods, ReadPolicy, RelationPattern, Resource, Route,
+    RouteTable, Scope, parse_relation,
 };
 use crate::tag::Relation;
 
@@ -303,102 +303,4 @@ fn claims(section: &mut Section<'_>) -> Scope {
     claims.sort();
     claims.dedup();
     Scope::Claims(claims)
-}
-
-/// Request headers that routes can't speak of, and why.
-const SPOKEN_FOR: [(&str, &[&str]); 4] = [
-    (
-        "it is part of the key or of the partition anyway",
-        &[
-            "accept",
-            "accept-profile",
-            "apikey",
-            "authorization",
-            "content-profile",
-            "content-type",
-            "prefer",
-            "range",
-            "range-unit",
-        ],
-    ),
-    (
-        "it belongs to the connection or the message",
-        &[
-            "connection",
-            "content-encoding",
-            "content-length",
-            "expect",
-            "host",
-            "http2-settings",
-            "keep-alive",
-            "proxy-authenticate",
-            "proxy-authorization",
-            "proxy-connection",
-            "te",
-            "trailer",
-            "transfer-encoding",
-            "upgrade",
-        ],
-    ),
-    (
-        "Sluice answers it itself",
-        &[
-            "accept-encoding",
-            "if-match",
-            "if-modified-since",
-            "if-none-match",
-            "if-range",
-            "if-unmodified-since",
-            "origin",
-        ],
-    ),
-    ("`request_directives` decides about it", &["cache-control", "pragma"]),
-];
-
-fn why_spoken_for(name: &HeaderName) -> Option<&'static str> {
-    SPOKEN_FOR.iter().find(|(_, names)| names.contains(&name.as_str())).map(|(why, _)| *why)
-}
-
-fn vary(section: &mut Section<'_>) -> Vec<HeaderName> {
-    let mut names: Vec<HeaderName> = Vec::new();
-    for text in section.texts("vary").unwrap_or_default() {
-        // An asterisk may be part of a header's name, but somebody who writes one means a glob.
-        let name = HeaderName::from_bytes(text.value.as_bytes()).ok().filter(|_| !text.value.contains('*'));
-        let Some(name) = name else {
-            let remedy = "write it like \"x-client-version\", without wildcards";
-            section.problem("vary", &text.place, "has no header's name", Some(remedy.into()));
-            continue;
-        };
-        if let Some(why) = why_spoken_for(&name) {
-            let remedy = format!("remove it: {why}");
-            section.problem("vary", &text.place, "has a header that can't be there", Some(remedy));
-        }
-        names.push(name);
-    }
-    names.sort_by(|one, other| one.as_str().cmp(other.as_str()));
-    names.dedup();
-    names
-}
-
-fn ignore_headers(section: &mut Section<'_>, vary: &[HeaderName]) -> Vec<HeaderGlob> {
-    let mut globs = Vec::new();
-    for text in section.texts("ignore_headers").unwrap_or_default() {
-        let glob = match HeaderGlob::parse(&text.value) {
-            Ok(glob) => glob,
-            Err(error) => {
-                let remedy = "write it like \"x-client-*\"";
-                section.problem("ignore_headers", &text.place, &error.to_string(), Some(remedy.into()));
-                continue;
-            }
-        };
-        if let Some(why) = glob.as_name().as_ref().and_then(why_spoken_for) {
-            let remedy = format!("remove it: {why}");
-            section.problem("ignore_headers", &text.place, "has a header that can't be there", Some(remedy));
-        } else if let Some(name) = vary.iter().find(|name| glob.matches(name)) {
-            let remedy = format!("`vary` has \"{name}\": remove it from one of them");
-            section.problem("ignore_headers", &text.place, "contradicts `vary`", Some(remedy));
-        }
-        globs.push(glob);
-    }
-    globs
 }

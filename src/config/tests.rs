@@ -282,33 +282,6 @@ fn strings_are_interpolated() {
 }
 
 #[test]
-fn durations_and_sizes() {
-    for (text, milliseconds) in
-        [("0s", 0), ("200ms", 200), ("30s", 30_000), ("5m", 300_000), ("2h", 7_200_000), ("1d", 86_400_000)]
-    {
-        assert_eq!(value::parse_duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
-    }
-    for text in ["", "5", "s", "5 m", "-5s", "1.5s", "5M", "5min", "3651d", "99999999999999999999s", "1h30m"]
-    {
-        assert_eq!(value::parse_duration(text), None, "{text}");
-    }
-    for (text, bytes) in [
-        ("0", 0),
-        ("1024", 1024),
-        ("10B", 10),
-        ("64KiB", 65_536),
-        ("256MiB", 1 << 28),
-        ("1GiB", 1 << 30),
-        ("10KB", 10_000),
-    ] {
-        assert_eq!(value::parse_size(text), Some(bytes), "{text}");
-    }
-    for text in ["", "KiB", "1k", "1 MiB", "-1", "1.5GiB", "8388608TiB", "99999999999999999999"] {
-        assert_eq!(value::parse_size(text), None, "{text}");
-    }
-}
-
-#[test]
 fn a_folder_is_read_as_one() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();

@@ -85,7 +85,14 @@ impl Fill {
         *request.uri_mut() = target(uri, &plan.credentials);
         *request.headers_mut() = carried(plan, method, headers);
         let snapshot = gateway.generations.read(plan.entry_tags.all(), Instant::now());
-        Self { gateway: gateway.clone(), settings: settings.clone(), plan: plan.clone(), request, snapshot, stale }
+        Self {
+            gateway: gateway.clone(),
+            settings: settings.clone(),
+            plan: plan.clone(),
+            request,
+            snapshot,
+            stale,
+        }
     }
 
     /// The generations that this fill began with.
@@ -100,10 +107,7 @@ impl Fill {
 
     /// Runs to the end whether anybody waits or not. Those who wait for
     /// `leader` are told before the answer arrives here.
-    pub fn start(
-        self,
-        leader: Option<Leader<Arc<Entry>>>,
-    ) -> oneshot::Receiver<Result<Filled, FetchError>> {
+    pub fn start(self, leader: Option<Leader<Arc<Entry>>>) -> oneshot::Receiver<Result<Filled, FetchError>> {
         let (sender, receiver) = oneshot::channel();
         tokio::spawn(async move {
             let filled = self.run(leader).await;
@@ -179,7 +183,8 @@ impl Fill {
         let judged = judge(&policy(&self.plan.policy), &answer);
         // A body that ends with its connection may have been cut short.
         let explicit = self.is_head() || ends_explicitly(&head.headers);
-        let Some(lifetimes) = judged.ok().filter(|_| explicit && !self.contradicts_default_schema(&head.headers))
+        let Some(lifetimes) =
+            judged.ok().filter(|_| explicit && !self.contradicts_default_schema(&head.headers))
         else {
             self.forget_stale(head.status);
             return Ok(unstored(head, Bytes::new(), Some(body)));

@@ -98,10 +98,7 @@ impl Front {
         }
     }
 
-    async fn accept(
-        &self,
-        listener: &Listener,
-    ) -> io::Result<(Accepted, tokio::sync::OwnedSemaphorePermit)> {
+    async fn accept(&self, listener: &Listener) -> io::Result<(Accepted, tokio::sync::OwnedSemaphorePermit)> {
         let slot = self.slots.clone().acquire_owned().await.map_err(io::Error::other)?;
         Ok((listener.accept().await?, slot))
     }
@@ -219,8 +216,9 @@ impl Front {
             let mut rest = [0; 4096];
             let mut stream = wire.into_whole();
             // Nobody is left to be told of a failure here.
-            let _ = timeout(LINGER, async { while !matches!(stream.read(&mut rest).await, Ok(0) | Err(_)) {} })
-                .await;
+            let _ =
+                timeout(LINGER, async { while !matches!(stream.read(&mut rest).await, Ok(0) | Err(_)) {} })
+                    .await;
         }
     }
 }

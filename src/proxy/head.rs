@@ -89,7 +89,9 @@ fn refusal(error: httparse::Error) -> HeadError {
         httparse::Error::HeaderName => HeadError::Malformed("A header field's name is malformed or folded."),
         httparse::Error::HeaderValue => HeadError::Malformed("A header field's value has a forbidden byte."),
         httparse::Error::NewLine => HeadError::Malformed("A line of the request's head ends wrongly."),
-        httparse::Error::Version => HeadError::Malformed("The request's version is not HTTP/1.0 or HTTP/1.1."),
+        httparse::Error::Version => {
+            HeadError::Malformed("The request's version is not HTTP/1.0 or HTTP/1.1.")
+        }
         httparse::Error::Token | httparse::Error::Status => {
             HeadError::Malformed("The request line is malformed.")
         }
@@ -111,7 +113,9 @@ fn framing(is_http_11: bool, fields: &[httparse::Header<'_>]) -> Result<Framing,
         (None, None) => None,
     };
     let chunked = match (codings.next(), codings.next()) {
-        (_, Some(_)) => return Err(HeadError::Malformed("The request has several Transfer-Encoding fields.")),
+        (_, Some(_)) => {
+            return Err(HeadError::Malformed("The request has several Transfer-Encoding fields."));
+        }
         (Some(field), None) if field.value.eq_ignore_ascii_case(b"chunked") => true,
         (Some(_), None) => return Err(HeadError::Malformed("The only Transfer-Encoding taken is chunked.")),
         (None, None) => false,

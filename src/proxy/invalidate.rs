@@ -110,8 +110,7 @@ mod tests {
 
     fn parts(settle: Duration) -> (Invalidator, Arc<Generations>, TagSet) {
         let generations = Arc::new(Generations::new());
-        let invalidator =
-            Invalidator::new(generations.clone(), Arc::new(Metrics::new()), settle, UNANSWERED);
+        let invalidator = Invalidator::new(generations.clone(), Arc::new(Metrics::new()), settle, UNANSWERED);
         (invalidator, generations, [Tag::Every.id()].into_iter().collect())
     }
 

@@ -152,10 +152,7 @@ fn inherit(number: i32) -> io::Result<Listener> {
     }
 }
 
-fn from_unix(
-    listener: std::os::unix::net::UnixListener,
-    file: Option<SocketFile>,
-) -> io::Result<Listener> {
+fn from_unix(listener: std::os::unix::net::UnixListener, file: Option<SocketFile>) -> io::Result<Listener> {
     listener.set_nonblocking(true)?;
     Ok(Listener::Unix(UnixListener::from_std(listener)?, file))
 }
@@ -163,7 +160,9 @@ fn from_unix(
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "Stop the process that listens there, or choose another address.",
-        io::ErrorKind::PermissionDenied => "Ports below 1024 need the right to bind them; choose another one.",
+        io::ErrorKind::PermissionDenied => {
+            "Ports below 1024 need the right to bind them; choose another one."
+        }
         io::ErrorKind::AddrNotAvailable => "This machine has no such address.",
         _ => "Check `listen` and `admin_listen`.",
     }

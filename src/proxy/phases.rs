@@ -13,10 +13,10 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::exchange::{Exchange, view};
 use super::gateway::Gateway;
+use super::origin;
 use super::read::{self, Served};
 use super::respond::{self, CACHE_STATUS};
 use super::synth::Synthetic;
-use super::origin;
 use crate::cors::Preflight;
 use crate::plan::{Plan, Why};
 use crate::telemetry::metrics::Outcome;
@@ -221,7 +221,9 @@ impl ProxyHttp for Phases {
 
 /// What a client is told of an error; `None` where he is gone.
 fn answer_to(error: &Error) -> Option<Synthetic> {
-    use ErrorType::{ConnectTimedout, ConnectionClosed, ReadError, ReadTimedout, TLSHandshakeTimedout, WriteError};
+    use ErrorType::{
+        ConnectTimedout, ConnectionClosed, ReadError, ReadTimedout, TLSHandshakeTimedout, WriteError,
+    };
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ReadTimedout) => Some(Synthetic::request_timeout()),
         (ErrorSource::Downstream, WriteError | ReadError | ConnectionClosed) => None,

@@ -44,7 +44,8 @@ async fn read_line<S: AsyncRead + Unpin>(stream: &mut S, start: &[u8]) -> io::Re
     match words[..] {
         ["PROXY", "UNKNOWN", ..] => Ok(None),
         ["PROXY", "TCP4" | "TCP6", source, _, port, _] => {
-            let address = source.parse::<IpAddr>().map_err(|_| malformed("the PROXY line names no address"))?;
+            let address =
+                source.parse::<IpAddr>().map_err(|_| malformed("the PROXY line names no address"))?;
             let port = port.parse().map_err(|_| malformed("the PROXY line names no port"))?;
             Ok(Some(SocketAddr::new(address, port)))
         }

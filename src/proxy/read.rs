@@ -67,16 +67,14 @@ pub async fn serve(
 ) -> Result<Served> {
     let request = session.req_header();
     let head = request.method == Method::HEAD;
-    let directives =
-        plan.policy.obey_request_directives.then(|| RequestDirectives::of(&request.headers));
+    let directives = plan.policy.obey_request_directives.then(|| RequestDirectives::of(&request.headers));
     if directives.is_some_and(|directives| directives.no_store) {
         exchange.forward(&Why::Bypass("no-store".into()));
         return Ok(Served::Forward);
     }
     let found = gateway.memory.get(&plan.key, &plan.entry_tags, head, &gateway.generations);
     let now = Timestamp::from(SystemTime::now());
-    let mut lookup =
-        Lookup { gateway, plan: Arc::new(plan), body, stale: None, why: Forwarded::UriMiss };
+    let mut lookup = Lookup { gateway, plan: Arc::new(plan), body, stale: None, why: Forwarded::UriMiss };
     if let Some(entry) = found {
         match standing(&entry, directives.as_ref(), now) {
             Standing::Fresh { ttl } => {
@@ -157,7 +155,9 @@ impl Lookup<'_> {
                     },
                 };
             // Between the miss and the turn an earlier leader may have stored the answer.
-            if leader.is_some() && let Some(entry) = self.stored_meanwhile(head) {
+            if leader.is_some()
+                && let Some(entry) = self.stored_meanwhile(head)
+            {
                 if let Some(leader) = leader {
                     leader.share(entry.clone());
                 }
@@ -178,8 +178,12 @@ impl Lookup<'_> {
         if self.why == Forwarded::Request {
             return None;
         }
-        let entry =
-            self.gateway.memory.get(&self.plan.key, &self.plan.entry_tags, head, &self.gateway.generations)?;
+        let entry = self.gateway.memory.get(
+            &self.plan.key,
+            &self.plan.entry_tags,
+            head,
+            &self.gateway.generations,
+        )?;
         let fresh = standing(&entry, None, Timestamp::from(SystemTime::now()));
         matches!(fresh, Standing::Fresh { .. }).then_some(entry)
     }

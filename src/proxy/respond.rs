@@ -92,7 +92,9 @@ async fn encoded(
 fn may_debug(settings: &Settings, request: &HeaderMap) -> bool {
     match (&settings.config.admin_token, request.get(DEBUG)) {
         // Hashes compare in constant time.
-        (Some(token), Some(shown)) => blake3::hash(token.expose().as_bytes()) == blake3::hash(shown.as_bytes()),
+        (Some(token), Some(shown)) => {
+            blake3::hash(token.expose().as_bytes()) == blake3::hash(shown.as_bytes())
+        }
         _ => false,
     }
 }

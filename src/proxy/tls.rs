@@ -46,10 +46,9 @@ pub fn acceptor(tls: &Tls) -> Result<Acceptor, CertificateError> {
     let chain = CertificateDer::pem_file_iter(&tls.cert_file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(unreadable("a certificate", &tls.cert_file))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key_file)
-        .map_err(unreadable("a private key", &tls.key_file))?;
-    let unusable =
-        |source| CertificateError::Unusable { path: tls.cert_file.display().to_string(), source };
+    let key =
+        PrivateKeyDer::from_pem_file(&tls.key_file).map_err(unreadable("a private key", &tls.key_file))?;
+    let unusable = |source| CertificateError::Unusable { path: tls.cert_file.display().to_string(), source };
     let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(unusable)?

@@ -13,7 +13,7 @@ use crate::support::http::{Connection, Request, Response};
 use crate::support::sluice::Setup;
 use crate::support::token::{alice, anon_key, bob};
 
-const DEFAULT_STEPS: u64 = 5_000;
+const DEFAULT_STEPS: u64 = 10_000;
 
 #[test]
 fn reads_equal_upstreams_with_the_schema_known() {

@@ -3,9 +3,14 @@ use crate::cache::entry::EntryParts;
 use crate::cache::generation::Snapshot;
 use http::HeaderValue;
 
+type Lines = &'static [(&'static str, &'static str)];
+
 const SECOND: u64 = 1000;
 /// Sun, 22 Nov 2026 10:00:00 GMT
 const NOW: Timestamp = Timestamp(1_795_341_600_000);
+
+const DATE_LINE: (&str, &str) = ("date", "Sun, 22 Nov 2026 10:00:00 GMT");
+const TAG_LINE: (&str, &str) = ("etag", "\"a\"");
 
 fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
     lines.iter().fold(HeaderMap::new(), |mut map, (name, value)| {
@@ -40,34 +45,32 @@ fn fresh_for(policy: &Policy, lines: &[(&'static str, &str)]) -> Result<i64, Not
 
 #[test]
 fn origin_freshness() {
-    let date = ("date", "Sun, 22 Nov 2026 10:00:00 GMT");
-    let tag = ("etag", "\"a\"");
-    let cases: &[(&[(&str, &str)], Result<i64, NotStored>)] = &[
+    let cases: &[(Lines, Result<i64, NotStored>)] = &[
         (&[], Ok(300)),
         (&[("cache-control", "max-age=60")], Ok(60)),
         (&[("cache-control", "max-age=60, s-maxage=30")], Ok(30)),
-        (&[("cache-control", "s-maxage=0, max-age=60"), tag], Ok(0)),
+        (&[("cache-control", "s-maxage=0, max-age=60"), TAG_LINE], Ok(0)),
         (&[("cache-control", "max-age=0")], Err(NotStored::NoLifetime)),
-        (&[("cache-control", "max-age=0"), tag], Ok(0)),
+        (&[("cache-control", "max-age=0"), TAG_LINE], Ok(0)),
         (&[("cache-control", "max-age=0"), ("last-modified", "x")], Ok(0)),
         (&[("cache-control", "max-age=0, stale-while-revalidate=9")], Ok(0)),
         (&[("cache-control", "max-age=x")], Err(NotStored::NoLifetime)),
         (&[("cache-control", "no-cache")], Err(NotStored::NoLifetime)),
-        (&[("cache-control", "no-cache, max-age=60"), tag], Ok(0)),
-        (&[("cache-control", "no-cache=\"x\", max-age=60"), tag], Ok(0)),
+        (&[("cache-control", "no-cache, max-age=60"), TAG_LINE], Ok(0)),
+        (&[("cache-control", "no-cache=\"x\", max-age=60"), TAG_LINE], Ok(0)),
         (&[("cache-control", "no-store, max-age=60")], Err(NotStored::NoStore)),
         (&[("cache-control", "must-understand, no-store, max-age=60")], Ok(60)),
         (&[("cache-control", "private, max-age=60")], Err(NotStored::Private)),
         (&[("cache-control", "private=\"x\", max-age=60")], Err(NotStored::Private)),
-        (&[date, ("expires", "Sun, 22 Nov 2026 10:00:40 GMT")], Ok(40)),
+        (&[DATE_LINE, ("expires", "Sun, 22 Nov 2026 10:00:40 GMT")], Ok(40)),
         (&[("expires", "Sun, 22 Nov 2026 10:00:40 GMT")], Ok(40)),
-        (&[date, ("expires", "Sun, 22 Nov 2026 10:00:40 GMT"), ("cache-control", "max-age=60")], Ok(60)),
+        (&[DATE_LINE, ("expires", "Sun, 22 Nov 2026 10:00:40 GMT"), ("cache-control", "max-age=60")], Ok(60)),
         (&[("date", "Sun, 22 Nov 2026 09:59:30 GMT"), ("expires", "Sun, 22 Nov 2026 10:00:40 GMT")], Ok(40)),
-        (&[date, ("expires", "Sun, 22 Nov 2026 09:00:00 GMT")], Err(NotStored::NoLifetime)),
-        (&[date, ("expires", "0")], Err(NotStored::NoLifetime)),
+        (&[DATE_LINE, ("expires", "Sun, 22 Nov 2026 09:00:00 GMT")], Err(NotStored::NoLifetime)),
+        (&[DATE_LINE, ("expires", "0")], Err(NotStored::NoLifetime)),
         (
             &[
-                date,
+                DATE_LINE,
                 ("expires", "Sun, 22 Nov 2026 10:00:40 GMT"),
                 ("expires", "Sun, 22 Nov 2026 11:00:40 GMT"),
             ],
@@ -114,7 +117,7 @@ fn no_ttl_means_not_stored_where_upstream_says_nothing() {
 
 #[test]
 fn the_route_overrides_lifetimes_and_not_prohibitions() {
-    let cases: &[(&[(&str, &str)], Result<i64, NotStored>)] = &[
+    let cases: &[(Lines, Result<i64, NotStored>)] = &[
         (&[("cache-control", "max-age=1")], Ok(300)),
         (&[("cache-control", "no-cache")], Ok(300)),
         (&[("age", "9999")], Ok(300)),
@@ -229,8 +232,8 @@ fn entry(swr: u64, sie: u64, reuse: Reuse) -> Entry {
 
 #[test]
 fn standing_by_age() {
-    let entry = entry(5, 20, Reuse::Free);
-    let at = |seconds: u64| standing(&entry, None, Timestamp(NOW.0 + seconds * SECOND));
+    let windowed = entry(5, 20, Reuse::Free);
+    let at = |seconds: u64| standing(&windowed, None, Timestamp(NOW.0 + seconds * SECOND));
     let stale = |ttl, while_revalidating, if_error| Standing::Stale { ttl, while_revalidating, if_error };
     assert_eq!(at(0), Standing::Fresh { ttl: 10_000 });
     assert_eq!(at(9), Standing::Fresh { ttl: 1000 });
@@ -238,12 +241,10 @@ fn standing_by_age() {
     assert_eq!(at(14), stale(-4000, true, true));
     assert_eq!(at(15), stale(-5000, false, true));
     assert_eq!(at(30), stale(-20_000, false, false));
-    let unconfirmed = super::tests::entry(0, 0, Reuse::NoCache);
+    let unconfirmed = entry(0, 0, Reuse::NoCache);
     assert_eq!(standing(&unconfirmed, None, NOW), stale(0, false, false));
-    assert_eq!(
-        standing(&super::tests::entry(0, 0, Reuse::Free), None, Timestamp(NOW.0 + 10 * SECOND)),
-        stale(0, false, false)
-    );
+    let bare = entry(0, 0, Reuse::Free);
+    assert_eq!(standing(&bare, None, Timestamp(NOW.0 + 10 * SECOND)), stale(0, false, false));
 }
 
 #[test]
