@@ -79,6 +79,8 @@ pub async fn serve(config: Config, load: impl Fn() -> Result<Config, String>) ->
         metrics.clone(),
     ));
     let readiness = Readiness::new();
+    // Listening sockets take connections from here on, and what they bring is served.
+    readiness.set(true);
     let admin = Arc::new(Admin::new(metrics, readiness.clone(), sampler(gateway.clone())));
     tracing::info!(role = "admin", address = admin_listener.address(), "listening");
     if let Listener::Tcp(listener) = admin_listener {
@@ -89,7 +91,6 @@ pub async fn serve(config: Config, load: impl Fn() -> Result<Config, String>) ->
         tokio::spawn(front.clone().serve(listener, stopped.clone(), alive.clone()));
     }
     drop(alive);
-    readiness.set(true);
 
     let reloader = reload::Reloader::new(gateway.clone(), acceptor, load);
     signals.until_stop(|| reloader.reload()).await;

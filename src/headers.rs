@@ -277,19 +277,18 @@ fn is_conditional(name: &str) -> bool {
 
 /// Removes the headers of the connection, those that `Connection` names included.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .collect();
-    for name in named {
+    for name in hop_by_hop(headers) {
         headers.remove(name);
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
+}
+
+/// The headers of the connection that are there, those that `Connection` names included.
+pub fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named =
+        lines.flat_map(|line| line.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok());
+    let known = HOP_BY_HOP.iter().copied().map(HeaderName::from_static);
+    named.chain(known).filter(|name| headers.contains_key(name)).collect()
 }
 
 /// Removes what upstream's edge says about itself.

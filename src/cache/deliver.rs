@@ -19,9 +19,11 @@ use crate::request::Dialect;
 static ASK_EACH_TIME: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// The headers of a 304 (RFC 9110, section 15.4.5), and those that each hop adds.
-static NOT_MODIFIED_KEEPS: [HeaderName; 9] = [
+static NOT_MODIFIED_KEEPS: [HeaderName; 10] = [
     CACHE_CONTROL,
     CONTENT_LOCATION,
+    // PostgREST's counts: scripts that revalidate by themselves read them from the 304.
+    CONTENT_RANGE,
     DATE,
     ETAG,
     EXPIRES,

@@ -17,7 +17,7 @@ const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 /// A key set older than this is fetched again.
 const REFRESH_AFTER: Duration = Duration::from_secs(10 * 60);
 /// The time between two fetches, however many unknown keys are named.
-const COOL_DOWN: Duration = Duration::from_secs(30);
+const COOL_DOWN: Duration = Duration::from_secs(10);
 /// Longer key sets are refused.
 const MAX_BYTES: usize = 256 * 1024;
 /// Larger key sets are refused: a token that names no key is tried with each.

@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::head::{self, Head, HeadError, HeadLimits};
+use super::head::{self, Framing, Head, HeadError, HeadLimits};
 use super::listener::{Accepted, Listener};
 use super::phases::Phases;
 use super::synth::Synthetic;
@@ -148,8 +148,10 @@ impl Front {
             first = false;
             let bytes = wire.begin_message(head.length, head.framing);
             let mut session = ServerSession::new_http1(wire);
-            session.set_read_timeout(Some(self.limits.body_timeout));
-            session.set_write_timeout(Some(self.limits.body_timeout));
+            // A websocket may be silent for as long as its ends like.
+            let body_timeout = (head.framing != Framing::Tunnel).then_some(self.limits.body_timeout);
+            session.set_read_timeout(body_timeout);
+            session.set_write_timeout(body_timeout);
             session.set_total_drain_timeout(Some(self.limits.body_timeout));
             session.set_pipelined_prefix(bytes);
             let Some(reused) = self.proxy.process_new_http(session, &shutdown).await else { return };

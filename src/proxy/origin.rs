@@ -114,6 +114,7 @@ pub fn prepare_response(
     for name in headers::NOT_PASSED_ON {
         response.remove_header(name);
     }
+    remove_hop_by_hop(response);
     if let Some(location) = public_location(settings, &response.headers, forwarding) {
         response.insert_header(header::LOCATION, location)?;
     }
@@ -122,6 +123,15 @@ pub fn prepare_response(
         response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed)?;
     }
     Ok(())
+}
+
+/// Removes what concerns the connection to upstream alone, but for the fields
+/// from which Pingora tells framing and upgrades.
+fn remove_hop_by_hop(response: &mut ResponseHeader) {
+    const PINGORAS: [HeaderName; 3] = [header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING];
+    for name in headers::hop_by_hop(&response.headers).iter().filter(|name| !PINGORAS.contains(name)) {
+        response.remove_header(name);
+    }
 }
 
 /// A `Location` on upstream, as the client reaches it. TUS uploads go on there.

@@ -4,7 +4,7 @@ use std::process::Output;
 
 use crate::support::backend;
 use crate::support::sluice::{Setup, run, write_file};
-use crate::support::token::alice;
+use crate::support::token::{alice, anon_key};
 
 fn check(toml: &str) -> (Option<i32>, String) {
     let file = write_file(toml);
@@ -137,13 +137,14 @@ fn explain_says_route_key_and_tags() {
         said(&output)
     };
     let bearer = format!("Authorization: Bearer {token}");
-    let read = explain("GET", "/rest/v1/users?id=eq.1&select=*,posts(title)", &[&bearer]);
+    let apikey = format!("apikey: {}", anon_key());
+    let read = explain("GET", "/rest/v1/users?id=eq.1&select=*,posts(title)", &[&bearer, &apikey]);
     for part in ["rest", "public.users", "key"] {
         assert!(read.contains(part), "{part} is missing:\n{read}");
     }
     assert!(!read.contains(&token));
-    let odd = explain("GET", "http://localhost:8000/rest/v1/users", &[&bearer, "X-Odd: 1"]);
+    let odd = explain("GET", "http://localhost:8000/rest/v1/users", &[&bearer, &apikey, "X-Odd: 1"]);
     assert!(odd.contains("x-odd"), "the reason for the bypass is missing:\n{odd}");
-    let write = explain("PATCH", "/rest/v1/users?id=eq.1", &[&bearer]);
+    let write = explain("PATCH", "/rest/v1/users?id=eq.1", &[&bearer, &apikey]);
     assert!(write.contains("public.users"), "{write}");
 }

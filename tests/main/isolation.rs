@@ -27,7 +27,7 @@ fn callers() -> Vec<(&'static str, Box<dyn Fn(Request) -> Request>)> {
         ("alice of globex", user(tenant(alice(), "globex"))),
         ("alice without a tenant", user(alice())),
         ("anon", Box::new(|request| request.anonymous())),
-        ("an opaque key", Box::new(|request| request.signed_in(PUBLISHABLE_KEY))),
+        ("an opaque key", Box::new(|request| request.apikey(PUBLISHABLE_KEY).bearer(PUBLISHABLE_KEY))),
         ("nobody", Box::new(|request| request)),
     ]
 }
@@ -150,7 +150,8 @@ fn the_anon_key_and_no_key_have_entries_of_their_own() {
 
 #[test]
 fn schemas_and_accept_forms_have_entries_of_their_own() {
-    let sluice = with_scope("\"session\"");
+    let routes = "[[route]]\nname = \"rest\"\ntable = [\"*\", \"other.*\"]\n[route.read]\nttl = \"1h\"\n";
+    let sluice = Setup::new(&backend::shared().url()).routes(routes).start();
     let target = "/rest/v1/users?id=eq.1";
     let upstream = backend::shared().address();
     let forms: [(&str, &str); 7] = [

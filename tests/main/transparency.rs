@@ -49,12 +49,12 @@ fn compare(stack: &Stack, setup: &Setup, what: &str) {
     for step in 0..steps {
         let call = story.next_call();
         history.push(call.describe());
-        let answer = call.request(sluice.address()).send_over(&mut through);
+        let answer = ask(&call.request(sluice.address()), &mut through, &history);
         if call.is_write() {
             *outcomes.entry(if answer.status < 300 { "writes" } else { "refused writes" }).or_default() += 1;
             continue;
         }
-        let expected = call.request(&stack.address()).send_over(&mut direct);
+        let expected = ask(&call.request(&stack.address()), &mut direct, &history);
         *outcomes.entry(if answer.is_hit() { "hits" } else { "misses" }).or_default() += 1;
         let recent = history[history.len().saturating_sub(12)..].join("\n  ");
         assert_eq!(
@@ -72,6 +72,17 @@ fn compare(stack: &Stack, setup: &Setup, what: &str) {
             "only {share} % {kind}: the sequence proves little; {outcomes:?}"
         );
     }
+}
+
+/// Sends it over a connection that stays, unless the other side has said that it closes.
+fn ask(request: &Request, connection: &mut Connection, history: &[String]) -> Response {
+    let answer = request.try_send_over(connection).unwrap_or_else(|error| {
+        panic!("{error}; the last calls:\n  {}", history[history.len().saturating_sub(3)..].join("\n  "))
+    });
+    if answer.closes() {
+        *connection = Connection::open(request.address()).unwrap();
+    }
+    answer
 }
 
 /// What must be equal.

@@ -95,8 +95,18 @@ impl Request {
     /// Sends it over a connection that stays.
     #[track_caller]
     pub fn send_over(&self, connection: &mut Connection) -> Response {
-        connection.write(&self.encode()).unwrap();
-        connection.read(&self.method).unwrap()
+        self.try_send_over(connection).unwrap()
+    }
+
+    /// As [`Request::send_over`], giving back what went wrong.
+    pub fn try_send_over(&self, connection: &mut Connection) -> io::Result<Response> {
+        connection.write(&self.encode())?;
+        connection.read(&self.method)
+    }
+
+    /// Where it goes.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Writes it and gives the connection back; the answer is read later.
@@ -318,6 +328,13 @@ impl Response {
     pub fn joined(&self, name: &str) -> String {
         let values = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         values.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether the connection ends with this answer: it says so, or its body has no other end.
+    pub fn closes(&self) -> bool {
+        let framed = self.header("content-length").or(self.header("transfer-encoding")).is_some();
+        let bodiless = self.body.is_empty() || self.status == 204 || self.status == 304;
+        self.joined("connection").eq_ignore_ascii_case("close") || !(framed || bodiless)
     }
 
     /// The body as text.
