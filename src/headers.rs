@@ -162,7 +162,12 @@ fn is_decisive(name: &str) -> bool {
 
 /// The fixed list of headers that have no part in an answer.
 fn is_ignorable(name: &str) -> bool {
-    is_browsers(name) || is_sdks(name) || is_tracing(name) || is_forwarding(name) || is_conditional(name)
+    name == "sluice-debug"
+        || is_browsers(name)
+        || is_sdks(name)
+        || is_tracing(name)
+        || is_forwarding(name)
+        || is_conditional(name)
 }
 
 /// What browsers and HTTP libraries send of their own accord.

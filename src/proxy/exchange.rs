@@ -38,7 +38,6 @@ pub struct Exchange {
     pub attempts: usize,
     /// Whether Sluice told the client to go on with the body.
     pub continued: bool,
-    /// Whether a forwarded answer was counted as upstream's.
     begun: Instant,
     sent_upstream: Option<Instant>,
     route: Option<Arc<Route>>,

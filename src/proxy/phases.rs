@@ -76,7 +76,9 @@ impl Phases {
             respond::preflight(session, &answer, Some(ttl)).await?;
             return Ok(Served::Answered);
         }
-        match preflights.ask(&settings, &request.uri, &request.headers, asked).await {
+        let answered = preflights.ask(&settings, &request.uri, &request.headers, asked).await;
+        self.gateway.metrics.upstream_request(answered.as_ref().ok().map(|answer| answer.status));
+        match answered {
             Ok(answer) => {
                 exchange.outcome = Outcome::Miss;
                 respond::preflight(session, &answer, None).await?;
@@ -104,6 +106,13 @@ impl ProxyHttp for Phases {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        if session.req_header().headers.len() > exchange.settings.config.limits.max_headers {
+            let answer =
+                Synthetic::head_too_large("The request has more header fields than limits.max_headers.");
+            respond::synthetic(session, exchange, answer).await?;
+            return Ok(true);
+        }
+        name_host(session.req_header_mut())?;
         exchange.meet(session);
         let mut plan = exchange.plan(session.req_header(), None);
         let mut body = Bytes::new();
@@ -216,6 +225,17 @@ impl ProxyHttp for Phases {
     /// `fail_to_proxy` logs already.
     fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
         true
+    }
+}
+
+/// HTTP/2 names the host in `:authority`; from here on it is in `Host`, as in HTTP/1.
+fn name_host(request: &mut RequestHeader) -> Result<()> {
+    let authority = request.uri.authority().map(|authority| authority.to_string());
+    match authority {
+        Some(authority) if !request.headers.contains_key(header::HOST) => {
+            request.insert_header(header::HOST, authority)
+        }
+        _ => Ok(()),
     }
 }
 

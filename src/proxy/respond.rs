@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body_util::BodyExt;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -134,7 +134,12 @@ pub async fn unstored(
     let Some(mut rest) = rest.filter(|_| session.req_header().method != Method::HEAD) else {
         return write(session, head.status, &headers, read).await;
     };
-    let response = response_header(head.status, &headers)?;
+    let mut response = response_header(head.status, &headers)?;
+    let knows_chunks = session.req_header().version == Version::HTTP_11;
+    if knows_chunks && !headers.contains_key(header::CONTENT_LENGTH) {
+        // Otherwise the end of the body would be the end of the connection.
+        response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
     session.write_response_header(Box::new(response), false).await?;
     if !read.is_empty() {
         session.write_response_body(Some(read), false).await?;
