@@ -57,6 +57,8 @@ pub enum AppError {
 pub async fn serve(config: Config, load: impl Fn() -> Result<Config, String>) -> Result<(), AppError> {
     let mut signals = Signals::new()?;
     let metrics = Arc::new(Metrics::new());
+    // The embedded store is this process.
+    metrics.set_store_up(true);
     let settings = Settings::new(config.clone())?;
     let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
     let acceptor = Arc::new(ArcSwapOption::from(acceptor.map(Arc::new)));

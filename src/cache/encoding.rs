@@ -1,9 +1,11 @@
 //! Content codings: which one a client gets (RFC 9110, section 12.5.3), and
 //! compressing a stored body into it.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
-use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::directives::ResponseDirectives;
@@ -106,6 +108,62 @@ pub fn negotiate(entry: &Entry, request: &HeaderMap) -> Option<Coding> {
     preferred(request)
 }
 
+/// Whether a client that sent `request` names gzip among what it takes.
+pub fn takes_gzip(request: &HeaderMap) -> bool {
+    weights(request).any(|(name, weight)| is_gzip(name) && weight > 0)
+}
+
+/// How the body of an answer is coded, as far as it matters to storing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coded {
+    /// Not at all: it can be stored as it is.
+    Plain,
+    /// With gzip: it can be stored once that is undone.
+    Gzip,
+    /// In some other way, which not every client may take.
+    Otherwise,
+}
+
+impl Coded {
+    /// What an answer's `Content-Encoding` says.
+    pub fn of(answer: &HeaderMap) -> Self {
+        let mut codings = answer.get_all(CONTENT_ENCODING).iter();
+        match (codings.next().map(HeaderValue::to_str), codings.next()) {
+            (None, _) => Coded::Plain,
+            (Some(Ok(coding)), None) if coding.eq_ignore_ascii_case("identity") => Coded::Plain,
+            (Some(Ok(coding)), None) if is_gzip(coding) => Coded::Gzip,
+            _ => Coded::Otherwise,
+        }
+    }
+}
+
+/// Undoes gzip. `None` if more than `max` bytes come of it.
+///
+/// # Errors
+///
+/// Where `body` is not gzip, or not all of it.
+pub fn gunzip(body: &[u8], max: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut plain = Vec::new();
+    // One byte more than is allowed tells whether there is more.
+    flate2::read::MultiGzDecoder::new(body).take(max.saturating_add(1)).read_to_end(&mut plain)?;
+    Ok((plain.len() as u64 <= max).then_some(plain))
+}
+
+/// The headers of an answer whose coding was undone: the bytes are others now,
+/// so a strong tag holds weakly.
+pub fn describe_plain(headers: &mut HeaderMap) {
+    headers.remove(CONTENT_ENCODING);
+    let strong = headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\""));
+    if let Some(weak) = strong.and_then(|tag| HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()).ok())
+    {
+        headers.insert(ETAG, weak);
+    }
+}
+
+fn is_gzip(coding: &str) -> bool {
+    coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip")
+}
+
 fn says_no_transform(entry: &Entry) -> bool {
     let Some(_) = entry.header(&CACHE_CONTROL) else { return false };
     let mut lines = HeaderMap::new();
@@ -133,27 +191,32 @@ fn is_text(content_type: &HeaderValue) -> bool {
 
 /// The coding with the highest weight; plain if that weighs more.
 fn preferred(request: &HeaderMap) -> Option<Coding> {
-    let mut weights: [Option<u16>; 3] = [None; 3];
+    let mut stated: [Option<u16>; 3] = [None; 3];
     let (mut identity, mut any) = (None, None);
-    let lines = request.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    for (name, weight) in lines.flat_map(|line| line.split(',')).filter_map(weighted) {
+    for (name, weight) in weights(request) {
         match name.to_ascii_lowercase().as_str() {
-            "br" => weights[0] = Some(weight),
-            "zstd" => weights[1] = Some(weight),
-            "gzip" | "x-gzip" => weights[2] = Some(weight),
+            "br" => stated[0] = Some(weight),
+            "zstd" => stated[1] = Some(weight),
+            name if is_gzip(name) => stated[2] = Some(weight),
             "identity" => identity = Some(weight),
             "*" => any = Some(weight),
             _ => {}
         }
     }
     let mut best: Option<(Coding, u16)> = None;
-    for (coding, weight) in Coding::ALL.into_iter().zip(weights) {
+    for (coding, weight) in Coding::ALL.into_iter().zip(stated) {
         let weight = weight.or(any).unwrap_or(0);
         if weight > best.map_or(0, |(_, most)| most) {
             best = Some((coding, weight));
         }
     }
     best.filter(|(_, weight)| *weight >= identity.unwrap_or(0)).map(|(coding, _)| coding)
+}
+
+/// The codings that a request names, each with its weight in thousandths.
+fn weights(request: &HeaderMap) -> impl Iterator<Item = (&str, u16)> {
+    let lines = request.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).filter_map(weighted)
 }
 
 /// A list element's name and its weight in thousandths. `None` for a malformed weight.

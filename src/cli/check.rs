@@ -4,13 +4,14 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use clap::Args;
-use http::{HeaderMap, Request, header};
+use http::Request;
 
 use super::{Failure, Source, block_on};
 use crate::app::refresh;
 use crate::config::Config;
 use crate::proxy::gateway::Settings;
 use crate::proxy::tls;
+use crate::upstream::clock_skew;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -82,21 +83,14 @@ async fn ask_upstream(settings: &Settings) -> Result<(), Failure> {
         Failure::Failed(format!("{} does not answer: {error}. Check upstream.url.", settings.upstream_url))
     })?;
     println!("answers: {} in {} ms", response.status(), begun.elapsed().as_millis());
-    match clock_skew(response.headers()) {
-        Some(skew) if skew.abs() > 1 => println!("warning: upstream's clock is {skew} s ahead of this one"),
-        Some(skew) => println!("clock: within {} s", skew.abs().max(1)),
+    match clock_skew(response.headers(), SystemTime::now()) {
+        Some(skew) if skew.abs() > 1.0 => {
+            println!("warning: upstream's clock is {skew:+.1} s off this one's")
+        }
+        Some(_) => println!("clock: within 1 s of upstream's"),
         None => println!("clock: upstream sends no Date"),
     }
     Ok(())
-}
-
-/// Upstream's clock minus this one, in whole seconds.
-fn clock_skew(headers: &HeaderMap) -> Option<i64> {
-    let date = httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()?;
-    let seconds = |time: SystemTime| {
-        time.duration_since(SystemTime::UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok())
-    };
-    Some(seconds(date)? - seconds(SystemTime::now())?)
 }
 
 fn print_tables(settings: &Settings) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::gateway::{Gateway, Settings};
+use crate::cache::encoding::{Coded, describe_plain, gunzip, takes_gzip};
 use crate::cache::revalidation::{self, HeadAnswer};
 use crate::cache::stored_headers::storable;
 use crate::cache::{
@@ -22,15 +23,18 @@ use crate::headers::{self, ReadHeaders};
 use crate::identity::FillCredentials;
 use crate::plan::ReadPlan;
 use crate::postgrest::query::Query;
+use crate::request::Dialect;
 use crate::route::{FreshnessSource, ReadPolicy};
 use crate::telemetry::metrics::InvalidationSource;
-use crate::upstream::{Collected, FetchError, collect, ends_explicitly};
+use crate::upstream::{Collected, FetchError, clock_skew, collect, ends_explicitly};
 
 /// The fetches under way, whose answers are shared.
 pub type Flights = Arc<Collapse<Arc<Entry>>>;
 
-/// Bodies are stored as they are read, so upstream is asked not to compress them.
+/// Bodies are stored plain. On the way they are compressed where the client
+/// takes gzip too, since he gets an answer that can't be stored as it comes.
 const PLAIN: HeaderValue = HeaderValue::from_static("identity");
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const CONTENT_PROFILE: &str = "content-profile";
 const ACCEPT_PROFILE: &str = "accept-profile";
 
@@ -166,6 +170,9 @@ impl Fill {
         self.gateway.metrics.upstream_request(response.as_ref().ok().map(|response| response.status()));
         self.gateway.metrics.route(&self.plan.route.name).upstream(begun.elapsed());
         let (head, body) = response?.into_parts();
+        if let Some(skew) = clock_skew(&head.headers, SystemTime::now()) {
+            self.gateway.metrics.set_clock_skew(skew);
+        }
         if head.status.is_success() && self.plan.credentials == FillCredentials::AsSent {
             self.settings.authenticator.learn(&self.plan.caller, SystemTime::now());
         }
@@ -183,9 +190,10 @@ impl Fill {
         let judged = judge(&policy(&self.plan.policy), &answer);
         // A body that ends with its connection may have been cut short.
         let explicit = self.is_head() || ends_explicitly(&head.headers);
-        let Some(lifetimes) =
-            judged.ok().filter(|_| explicit && !self.contradicts_default_schema(&head.headers))
-        else {
+        let coded = Coded::of(&head.headers);
+        let plain_soon = coded == Coded::Plain || (coded == Coded::Gzip && !self.is_head());
+        let fit = explicit && plain_soon && !self.contradicts_default_schema(&head.headers);
+        let Some(lifetimes) = judged.ok().filter(|_| fit) else {
             self.forget_stale(head.status);
             return Ok(unstored(head, Bytes::new(), Some(body)));
         };
@@ -200,11 +208,19 @@ impl Fill {
         if let Some(confirmed) = self.confirmed_by_head(&answer) {
             return Ok(self.keep(confirmed));
         }
-        let headers = storable(&head.headers, self.is_head(), answer.received_at);
+        let mut headers = storable(&head.headers, self.is_head(), answer.received_at);
+        let mut plain = body.clone();
+        if coded == Coded::Gzip {
+            describe_plain(&mut headers);
+            match gunzip(&body, self.plan.policy.max_body) {
+                Ok(Some(decoded)) => plain = decoded.into(),
+                Ok(None) | Err(_) => return Ok(unstored(head, body, None)),
+            }
+        }
         let entry = Entry::new(&EntryParts {
             status: head.status,
             headers: &headers,
-            body: &body,
+            body: &plain,
             head_only: self.is_head(),
             lifetimes,
             tags: &self.snapshot.narrowed_to(self.plan.entry_tags.of(lifetimes.empty)),
@@ -288,7 +304,10 @@ fn unstored(head: http::response::Parts, read: Bytes, rest: Option<Incoming>) ->
 /// The headers of a fill: what the key holds, and the credentials that are due.
 fn carried(plan: &ReadPlan, method: &Method, sent: &HeaderMap) -> HeaderMap {
     let reading = ReadHeaders { method, dialect: plan.dialect, vary: &plan.policy.vary };
-    let mut carried = reading.fill(sent, PLAIN);
+    // Objects are served in parts as well, and most are compressed already.
+    let worthwhile = plan.dialect == Dialect::Rest && *method != Method::HEAD;
+    let coding = if worthwhile && takes_gzip(sent) { GZIP } else { PLAIN };
+    let mut carried = reading.fill(sent, coding);
     match &plan.credentials {
         FillCredentials::AsSent => headers::copy_credentials(sent, &mut carried),
         FillCredentials::Anonymous { api_key: Some(key) } => {

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod coding;
 mod collapse;
 mod config;
 mod delivery;
@@ -13,6 +14,7 @@ mod invalidation;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod listening;
 mod origin;
 mod smuggling;
 mod supabase_js;
