@@ -58,8 +58,7 @@ fn an_inherited_socket_is_listened_on() {
     upstream.always(TARGET, Answer::json("{}").act());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let toml = Setup::new(&upstream.url()).toml().replace("listen = \"127.0.0.1:0\"", "listen = \"fd:7\"");
-    assert!(toml.contains("listen = \"fd:7\""), "{toml}");
+    let toml = Setup::new(&upstream.url()).top("listen = \"fd:7\"").toml();
     // A shell gives the child descriptor 7, as a supervisor would.
     let mut child = Command::new("sh")
         .args(["-c", "exec \"$0\" serve -c \"$1\" 7<&0 0</dev/null", env!("CARGO_BIN_EXE_sluice")])

@@ -41,7 +41,8 @@ fn compare(stack: &Stack, setup: &Setup, what: &str) {
     let steps = number("STEPS").unwrap_or(DEFAULT_STEPS);
     eprintln!("transparency, {what}: SEED={seed} STEPS={steps}");
 
-    let mut story = Story { random: Random::new(seed), tokens: [anon_key(), alice().sign(), bob().sign()] };
+    let tokens = [anon_key(), alice().sign(), bob().sign()];
+    let mut story = Story { random: Random::new(seed), tokens, asked: Vec::new() };
     let mut through = Connection::open(sluice.address()).unwrap();
     let mut direct = Connection::open(&stack.address()).unwrap();
     let mut history = Vec::new();
@@ -91,6 +92,7 @@ fn seen(answer: &Response) -> (u16, Option<&str>, Option<&str>, String) {
 }
 
 /// One request, not yet addressed.
+#[derive(Clone)]
 struct Call {
     method: &'static str,
     target: String,
@@ -122,20 +124,40 @@ impl Call {
     }
 }
 
-/// Makes calls up.
+/// How many of the latest reads may be asked again.
+const REPEATED: usize = 40;
+
+/// Makes calls up. Most reads repeat one that may be cached by now.
 struct Story {
     random: Random,
     tokens: [String; 3],
+    asked: Vec<Call>,
 }
 
 impl Story {
     fn next_call(&mut self) -> Call {
+        let write = self.random.chance(10);
+        if !write && self.asked.len() == REPEATED && self.random.chance(75) {
+            let again = self.random.below(REPEATED as u64) as usize;
+            return self.asked[again].clone();
+        }
         let who = self.random.below(3) as usize;
-        let write = self.random.chance(25);
         let (method, target, body) =
             if write { self.write() } else { (self.read_method(), self.read(), None) };
         let headers = if write { self.write_headers() } else { self.read_headers() };
-        Call { method, target, headers, body, who, token: self.tokens[who].clone() }
+        let call = Call { method, target, headers, body, who, token: self.tokens[who].clone() };
+        if !write {
+            self.remember(call.clone());
+        }
+        call
+    }
+
+    fn remember(&mut self, read: Call) {
+        if self.asked.len() == REPEATED {
+            let forgotten = self.random.below(REPEATED as u64) as usize;
+            self.asked.swap_remove(forgotten);
+        }
+        self.asked.push(read);
     }
 
     fn read_method(&mut self) -> &'static str {
