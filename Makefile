@@ -8,7 +8,7 @@ test: setup
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; \
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
 	else echo "cargo-deny isn't installed: licences, bans and sources were not checked"; fi
 
 # ONCE=1: leave after the tour instead of staying up.

@@ -35,10 +35,18 @@ export function start(name, command, { ready, user, signal = "KILL", env = {}, s
   });
 }
 
-/** Stops everything and removes its files. */
+/** Stops everything and removes its files, waiting for the servers to let go of them. */
 export function stopAll() {
   for (const { child, signal } of children.reverse()) child.kill(signal);
-  rmSync(place, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  for (let attempt = 0; attempt < 40 && existsSync(place); attempt += 1) {
+    try {
+      rmSync(place, { recursive: true, force: true });
+    } catch {
+      // A server that is still stopping has put a file back.
+    }
+    Atomics.wait(pause, 0, 0, 100);
+  }
 }
 
 /** `wanted` if it is free, else any free port. */

@@ -15,11 +15,14 @@ fn tenant(token: Token, id: &str) -> Token {
     token.claim("app_metadata", json!({ "tenant_id": id }))
 }
 
-/// Everybody that matters, as a way to dress a request.
-fn callers() -> Vec<(&'static str, Box<dyn Fn(Request) -> Request>)> {
+/// A way to dress a request as somebody's.
+type Dress = Box<dyn Fn(Request) -> Request>;
+
+/// Everybody that matters.
+fn callers() -> Vec<(&'static str, Dress)> {
     let user = |token: Token| {
         let token = token.sign();
-        Box::new(move |request: Request| request.signed_in(&token))
+        Box::new(move |request: Request| request.signed_in(&token)) as Dress
     };
     vec![
         ("alice of acme", user(tenant(alice(), "acme"))),

@@ -19,23 +19,36 @@ const DEFAULT_STEPS: u64 = 10_000;
 fn reads_equal_upstreams_with_the_schema_known() {
     let stack = backend::shared().stack("oracle_known", "oracle.sql");
     let setup = Setup::new(&stack.url()).with_schema();
-    compare(&stack, &setup, "schema known");
+    compare(&stack, &setup, "schema known", "");
 }
 
 #[test]
 fn reads_equal_upstreams_without_a_schema() {
     let stack = backend::shared().stack("oracle_unknown", "oracle.sql");
-    compare(&stack, &Setup::new(&stack.url()), "schema unknown");
+    compare(&stack, &Setup::new(&stack.url()), "schema unknown", "");
+}
+
+/// Were an invalidation missed, the comparison would tell.
+#[test]
+#[should_panic(expected = "the last calls")]
+fn the_comparison_notices_what_is_stale() {
+    let stack = backend::shared().stack("oracle_blind", "oracle.sql");
+    compare(&stack, &Setup::new(&stack.url()), "nothing invalidated", "invalidate = \"none\"");
 }
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
-fn compare(stack: &Stack, setup: &Setup, what: &str) {
-    let routes = "[[route]]\nname = \"functions\"\nfunction = [\"users_above\", \"count_posts\"]\n[route.read]\nttl = \"1h\"\nempty_ttl = \"1h\"\n\
-        [[route]]\nname = \"rest\"\ntable = \"*\"\n[route.read]\nttl = \"1h\"\nempty_ttl = \"1h\"\n";
-    let sluice = setup.clone().routes(routes).start();
+fn compare(stack: &Stack, setup: &Setup, what: &str, policy: &str) {
+    let route = |name: &str, resource: &str| {
+        format!(
+            "[[route]]\nname = \"{name}\"\n{resource}\n[route.read]\nttl = \"1h\"\nempty_ttl = \"1h\"\n{policy}\n"
+        )
+    };
+    let functions = route("functions", "function = [\"users_above\", \"count_posts\"]");
+    let routes = functions + &route("tables", "table = \"*\"");
+    let sluice = setup.clone().routes(&routes).start();
     let seed =
         number("SEED").unwrap_or_else(|| crate::support::token::now() ^ u64::from(std::process::id()) << 20);
     let steps = number("STEPS").unwrap_or(DEFAULT_STEPS);

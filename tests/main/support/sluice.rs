@@ -190,10 +190,9 @@ impl Sluice {
 impl Drop for Sluice {
     fn drop(&mut self) {
         let lines = self.process.lines();
-        if let Some(panic) = lines.iter().find(|line| line.contains("panicked at")) {
-            if !std::thread::panicking() {
-                panic!("sluice panicked: {panic}\n{}", lines.join("\n"));
-            }
+        let panic = lines.iter().find(|line| line.contains("panicked at"));
+        if let Some(panic) = panic.filter(|_| !std::thread::panicking()) {
+            panic!("sluice panicked: {panic}\n{}", lines.join("\n"));
         }
         if std::thread::panicking() {
             let last = lines.len().saturating_sub(40);

