@@ -84,6 +84,9 @@ pub struct ReadPlan {
     pub credentials: FillCredentials,
     /// Who asked.
     pub caller: Caller,
+    /// Whether he may be given what is stored. If not, upstream has yet to
+    /// accept his API key; its answer to his own request may be stored.
+    pub admitted: bool,
     /// Which headers upstream reads.
     pub dialect: Dialect,
 }
@@ -161,7 +164,8 @@ impl Draft<'_> {
     fn read(self) -> Result<ReadPlan, Cow<'static, str>> {
         let dialect = Dialect::of(self.path);
         self.check_headers(dialect)?;
-        let (caller, credentials) = self.caller().map_err(|refusal| Cow::Borrowed(refusal.detail()))?;
+        let (caller, credentials, admitted) =
+            self.caller().map_err(|refusal| Cow::Borrowed(refusal.detail()))?;
         let partition = partition(&self.policy.scope, &caller);
         let (tags, if_empty) = self.tags()?;
         let key = Key::of(&KeyParts {
@@ -186,6 +190,7 @@ impl Draft<'_> {
             entry_tags,
             credentials,
             caller,
+            admitted,
             dialect,
         })
     }
@@ -208,7 +213,7 @@ impl Draft<'_> {
         if asks_for_a_plan { Err(Cow::Borrowed("plan")) } else { Ok(()) }
     }
 
-    fn caller(&self) -> Result<(Caller, FillCredentials), Refusal> {
+    fn caller(&self) -> Result<(Caller, FillCredentials, bool), Refusal> {
         let (headers, authenticator) = (self.request.headers, self.rules.authenticator);
         let open =
             self.policy.scope == Scope::Public && storage_api::is_public_object_read(self.request, self.path);
@@ -217,9 +222,16 @@ impl Draft<'_> {
         } else {
             authenticator.identify(headers, self.query, self.now)?
         };
-        authenticator.admit(&caller, self.now)?;
+        let admission = authenticator.admit(&caller, self.now);
         let credentials = fill_credentials(&self.policy.scope, &caller, headers, self.query)?;
-        Ok((caller, credentials))
+        match admission {
+            Ok(()) => Ok((caller, credentials, true)),
+            // A fill with his own credentials is what tells whether the key is good.
+            Err(Refusal::ApiKey) if credentials == FillCredentials::AsSent => {
+                Ok((caller, credentials, false))
+            }
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// The tags of any answer, and those of an empty one.

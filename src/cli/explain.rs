@@ -1,7 +1,6 @@
 //! `sluice explain`: what would be done with a request, and why.
 
 use std::str::FromStr;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use clap::Args;
@@ -11,7 +10,6 @@ use super::{Failure, Source, block_on};
 use crate::app::refresh;
 use crate::plan::{self, Plan, ReadPlan, Why};
 use crate::postgrest::footprint::WriteBody;
-use crate::postgrest::query::Query;
 use crate::proxy::gateway::Settings;
 use crate::request::RequestView;
 
@@ -48,7 +46,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         headers: &headers,
     };
     let body = arguments.body.as_ref().map(|body| Bytes::from(body.clone()));
-    assume_good_key(&settings, &request);
     settings.with_rules(|rules, now| {
         let plan = plan::plan(&request, body.as_deref(), rules, now);
         print_plan(&plan);
@@ -64,18 +61,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         );
     }
     Ok(())
-}
-
-/// A running Sluice learns from upstream's answers which API keys are good.
-fn assume_good_key(settings: &Settings, request: &RequestView<'_>) {
-    let (Ok(query), now) = (Query::parse(request.query), SystemTime::now()) else { return };
-    let authenticator = &settings.authenticator;
-    if let Ok(caller) = authenticator.identify(request.headers, &query, now)
-        && authenticator.admit(&caller, now).is_err()
-    {
-        authenticator.learn(&caller, now);
-        println!("note:        upstream is taken to accept the request's credentials");
-    }
 }
 
 fn header(line: &str) -> Result<(HeaderName, HeaderValue), Failure> {
@@ -109,6 +94,11 @@ fn print_plan(plan: &Plan) {
 
 fn print_read(read: &ReadPlan) {
     println!("plan:        answered from the cache, filled on a miss");
+    if !read.admitted {
+        println!(
+            "note:        upstream has to accept the API key first; a running Sluice learns that it does"
+        );
+    }
     println!("route:       {}", read.route.name);
     println!("scope:       {:?}", read.policy.scope);
     println!("partition:   {}", read.partition);

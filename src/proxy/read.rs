@@ -16,7 +16,7 @@ use super::synth::Synthetic;
 use crate::cache::{
     CacheStatus, Entry, Forwarded, RequestDirectives, Standing, Timestamp, Turn, Waited, standing,
 };
-use crate::identity::FillCredentials;
+use crate::identity::{FillCredentials, Refusal};
 use crate::plan::{ReadPlan, Why};
 use crate::telemetry::metrics::Outcome;
 use crate::upstream::FetchError;
@@ -72,9 +72,11 @@ pub async fn serve(
         exchange.forward(&Why::Bypass("no-store".into()));
         return Ok(Served::Forward);
     }
-    let found = gateway.memory.get(&plan.key, &plan.entry_tags, head, &gateway.generations);
+    let mut found = gateway.memory.get(&plan.key, &plan.entry_tags, head, &gateway.generations);
+    let withheld = !plan.admitted && found.take().is_some();
     let now = Timestamp::from(SystemTime::now());
-    let mut lookup = Lookup { gateway, plan: Arc::new(plan), body, stale: None, why: Forwarded::UriMiss };
+    let why = if withheld { Forwarded::Bypass } else { Forwarded::UriMiss };
+    let mut lookup = Lookup { gateway, plan: Arc::new(plan), body, stale: None, why };
     if let Some(entry) = found {
         match standing(&entry, directives.as_ref(), now) {
             Standing::Fresh { ttl } => {
@@ -130,8 +132,7 @@ impl Lookup<'_> {
     /// the last answer could not be stored.
     fn refresh(&self, session: &Session, exchange: &Exchange, entry: Arc<Entry>) {
         let fill = self.fill(session, exchange, Some(entry));
-        let turn = self.gateway.flights.join(&self.plan.key, fill.is_head(), fill.snapshot(), Instant::now());
-        if let Turn::Lead(leader) = turn {
+        if let Turn::Lead(leader) = self.turn(&fill) {
             drop(fill.start(Some(leader)));
         }
     }
@@ -142,18 +143,17 @@ impl Lookup<'_> {
         loop {
             let fill = self.fill(session, exchange, self.stale.as_ref().map(|stale| stale.entry.clone()));
             let head = fill.is_head();
-            let leader =
-                match self.gateway.flights.join(&self.plan.key, head, fill.snapshot(), Instant::now()) {
-                    Turn::Lead(leader) => Some(leader),
-                    Turn::Alone => None,
-                    Turn::Wait(waiter) => match waiter.wait(patience).await {
-                        Waited::Shared(entry) => {
-                            return Obtained::Entry { entry, stored: false, collapsed: true };
-                        }
-                        Waited::Alone => None,
-                        Waited::Abandoned => continue,
-                    },
-                };
+            let leader = match self.turn(&fill) {
+                Turn::Lead(leader) => Some(leader),
+                Turn::Alone => None,
+                Turn::Wait(waiter) => match waiter.wait(patience).await {
+                    Waited::Shared(entry) => {
+                        return Obtained::Entry { entry, stored: false, collapsed: true };
+                    }
+                    Waited::Alone => None,
+                    Waited::Abandoned => continue,
+                },
+            };
             // Between the miss and the turn an earlier leader may have stored the answer.
             if leader.is_some()
                 && let Some(entry) = self.stored_meanwhile(head)
@@ -172,6 +172,14 @@ impl Lookup<'_> {
                 Err(_) => Obtained::Failed(FetchError::Broken("the fill was cut off".into())),
             };
         }
+    }
+
+    /// Whether to fetch or to wait. Who is not admitted has to hear upstream himself.
+    fn turn(&self, fill: &Fill) -> Turn<Arc<Entry>> {
+        if !self.plan.admitted {
+            return Turn::Alone;
+        }
+        self.gateway.flights.join(&self.plan.key, fill.is_head(), fill.snapshot(), Instant::now())
     }
 
     fn stored_meanwhile(&self, head: bool) -> Option<Arc<Entry>> {
@@ -194,7 +202,10 @@ impl Lookup<'_> {
         exchange: &mut Exchange,
         obtained: Obtained,
     ) -> Result<Served> {
-        let status = CacheStatus::forwarded(self.why);
+        let status = match self.why {
+            Forwarded::Bypass => CacheStatus::forwarded(self.why).detail(Refusal::ApiKey.detail()),
+            why => CacheStatus::forwarded(why),
+        };
         match obtained {
             Obtained::Entry { entry, stored, collapsed } => {
                 exchange.outcome = if collapsed { Outcome::Collapsed } else { Outcome::Miss };

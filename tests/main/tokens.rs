@@ -141,11 +141,10 @@ fn opaque_keys_hit_once_upstream_took_them() {
             if dress { request.bearer(key).send() } else { request.send() }
         };
         let key = format!("{PUBLISHABLE_KEY}_{dress}");
-        ask(&key).expect(200).expect_no_hit();
-        ask(&key).expect(200);
+        ask(&key).expect(200).expect_stored();
         ask(&key).expect(200).expect_hit();
-        ask("sb_publishable_never_seen").expect_no_hit();
-        sluice.get(target).apikey("sb_other").send().expect_no_hit();
+        ask(&format!("sb_publishable_never_seen_{dress}")).expect_no_hit();
+        sluice.get(target).apikey(format!("sb_other_{dress}")).send().expect_no_hit();
     }
 }
 
