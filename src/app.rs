@@ -73,13 +73,7 @@ pub async fn serve(config: Config, load: impl Fn() -> Result<Config, String>) ->
     let (stop, stopped) = watch::channel(false);
     let (alive, mut last) = mpsc::channel(1);
     let proxy = proxy(&config, gateway.clone());
-    let front = Arc::new(Front::new(
-        proxy.clone(),
-        config.limits.clone(),
-        config.proxy_protocol,
-        acceptor.clone(),
-        metrics.clone(),
-    ));
+    let front = Arc::new(Front::new(proxy.clone(), &config, acceptor.clone(), metrics.clone()));
     let readiness = Readiness::new();
     // Listening sockets take connections from here on, and what they bring is served.
     readiness.set(true);

@@ -31,7 +31,7 @@ pub use self::jwks::JwksError;
 use self::jwks::{KeyRing, RefreshClock, Verdict};
 pub use self::partition::{Partition, partition};
 pub use self::token::{Claims, Fingerprint, UnverifiableToken, VerifiedToken};
-use self::token::{Token, TokenFault, has_token_shape, is_privileged};
+use self::token::{Token, TokenFault, has_token_shape, is_anonymous_key, is_privileged};
 use crate::postgrest::query::Query;
 use crate::route::Scope;
 
@@ -82,7 +82,8 @@ pub enum Refusal {
     /// The API key is neither listed nor lately accepted by upstream.
     #[error("the API key is not known to be good")]
     ApiKey,
-    /// The route is public and the API key isn't known to be anybody's.
+    /// The API key has to be anybody's, since the route is public or nothing
+    /// else tells who asks, and isn't known to be.
     #[error("the API key is not known to be anonymous")]
     NotAnonymous,
 }
@@ -155,14 +156,6 @@ impl Caller {
         &self.identity
     }
 
-    /// The caller's token, if a key here verified it.
-    pub fn verified_token(&self) -> Option<&Arc<VerifiedToken>> {
-        match &self.identity {
-            Identity::Token(token) => Some(token),
-            Identity::UnverifiableToken(_) | Identity::Key(_) | Identity::Anonymous => None,
-        }
-    }
-
     /// How the API key was sent.
     fn company(&self) -> Company {
         match self.identity {
@@ -232,6 +225,10 @@ impl Authenticator {
             (Some(_), Err(_)) => return Err(Refusal::ApiKey),
             (Some(Judgement::Verified(token)), Ok(key)) => (Identity::Token(token), key),
             (Some(Judgement::Unverifiable(token)), Ok(key)) => (Identity::UnverifiableToken(token), key),
+            // Whose claims count upstream where a token comes as the key alone differs by gateway.
+            (None, Ok(ApiKey::Verified(token))) if !is_anonymous_key(token.claims()) => {
+                return Err(Refusal::NotAnonymous);
+            }
             (None, Ok(key)) => (key.identity(), key),
         };
         Ok(Caller { identity, api_key })
@@ -288,7 +285,7 @@ impl Authenticator {
 
     /// Whether the key sets are to be fetched now: they are older than ten
     /// minutes, or a token named a key that none has. Who is told `true` does
-    /// it; nobody else is told so for the next 30 seconds, however it ends.
+    /// it; nobody else is told so for the next 10 seconds, however it ends.
     pub fn claim_jwks_refresh(&self, now: SystemTime) -> bool {
         self.refresh.lock().claim(&self.keys.load(), now)
     }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use http::{HeaderName, Method};
 
-use crate::cache::{EntryTags, Key, KeyParts};
+use crate::cache::{EntryTags, Key, KeyParts, freshness};
 use crate::headers;
 use crate::identity::{
     Authenticator, Caller, FillCredentials, Partition, Refusal, fill_credentials, partition,
@@ -109,17 +109,14 @@ pub fn plan(request: &RequestView<'_>, body: Option<&[u8]>, rules: Rules<'_>, no
     }
     let Ok(query) = Query::parse(request.query) else { return forward(None, request, "query") };
     let target = Target::of(request, &path, rules.default_schema);
+    if target.is_unclear(request) {
+        return forward(None, request, "profile");
+    }
     let Some(route) = rules.routes.find(&target, &path, &query) else {
         return forward(None, request, "no-route");
     };
     let Some(policy) = route.read.clone() else { return forward(Some(route), request, "no-read") };
-    let allowed = match *request.method {
-        Method::GET => policy.methods.get,
-        Method::HEAD => policy.methods.head,
-        Method::POST => policy.methods.post,
-        _ => false,
-    };
-    if !allowed {
+    if !policy.methods.contain(request.method) {
         return Plan::Forward { route: Some(route.clone()), why: Why::Method };
     }
     if *request.method == Method::POST && body.is_none() {
@@ -206,11 +203,7 @@ impl Draft<'_> {
         if let Some(name) = reading.first_unknown(self.request.headers, ignored) {
             return Err(Cow::Owned(format!("header-{name}")));
         }
-        let asks_for_a_plan =
-            self.request.headers.get_all(http::header::ACCEPT).iter().any(|accept| {
-                accept.to_str().is_ok_and(|accept| accept.contains("application/vnd.pgrst.plan"))
-            });
-        if asks_for_a_plan { Err(Cow::Borrowed("plan")) } else { Ok(()) }
+        if freshness::asks_for_plan(self.request.headers) { Err(Cow::Borrowed("plan")) } else { Ok(()) }
     }
 
     fn caller(&self) -> Result<(Caller, FillCredentials, bool), Refusal> {
@@ -285,6 +278,9 @@ pub fn touched(request: &RequestView<'_>, body: WriteBody<'_>, rules: Rules<'_>)
     // A path with several readings may lead anywhere.
     let Ok(path) = DecodedPath::parse(request.path) else { return vec![Tag::All] };
     let target = Target::of(request, &path, rules.default_schema);
+    if target.is_unclear(request) {
+        return vec![Tag::All];
+    }
     let query = match Query::parse(request.query) {
         Ok(query) => query,
         Err(_) if target == Target::Other => return Vec::new(),
@@ -304,9 +300,23 @@ pub fn touched(request: &RequestView<'_>, body: WriteBody<'_>, rules: Rules<'_>)
                 headers: request.headers,
                 body,
             };
-            footprint::write_tags(&write, rules.schemas, writes, depends_on)
+            let mut tags = footprint::write_tags(&write, rules.schemas, writes, depends_on);
+            if reaches_other_schemas(&target, &tags, rules) {
+                tags.push(Tag::Every);
+            }
+            tags
         }
     }
+}
+
+/// Whether a foreign key from another schema that routes read may carry the
+/// write on: descriptions do not tell of those. Writes of rows named by their
+/// whole key, which they keep, are carried nowhere.
+fn reaches_other_schemas(target: &Target, tags: &[Tag], rules: Rules<'_>) -> bool {
+    let Target::Table(table) = target else { return false };
+    let widely = tags.iter().any(|tag| matches!(tag, Tag::Table(_)));
+    let mut schemas = rules.routes.iter().flat_map(|route| route.resource.schemas());
+    widely && schemas.any(|schema| schema != table.schema)
 }
 
 /// The fingerprints that move with `tags`, which `request` touched: everybody's,
@@ -336,5 +346,11 @@ fn writer_partitions(request: &RequestView<'_>, rules: Rules<'_>, now: SystemTim
         .ok()
         .and_then(|query| rules.authenticator.identify(request.headers, &query, now).ok());
     // A writer whom nobody here can name reads nothing from the cache either.
-    caller.map_or_else(Vec::new, |caller| scopes.into_iter().map(|scope| partition(scope, &caller)).collect())
+    let mut partitions: Vec<Partition> =
+        caller.map_or_else(Vec::new, |caller| scopes.iter().map(|scope| partition(scope, &caller)).collect());
+    if scopes.contains(&&Scope::Public) {
+        // Public entries are read without the credentials that the writer is known by.
+        partitions.push(Partition::public());
+    }
+    partitions
 }

@@ -61,8 +61,9 @@ pub enum PathError {
     /// A segment decodes to bytes that are not UTF-8, or to a NUL.
     #[error("the path is not text in UTF-8")]
     NotText,
-    /// A segment is empty, `.` or `..`: gateways normalise such paths, each in its own way.
-    #[error("the path has an empty or a dot segment")]
+    /// A segment is empty, `.` or `..`, or has an encoded slash or a backslash:
+    /// gateways normalise such paths, each in its own way.
+    #[error("the path has an empty or a dot segment, an encoded slash or a backslash")]
     Ambiguous,
 }
 
@@ -104,8 +105,7 @@ fn decode_segment(segment: &str) -> Result<String, PathError> {
     if decoded.contains('\0') {
         return Err(PathError::NotText);
     }
-    // An encoded slash that yields a dot segment is as ambiguous as a plain one.
-    if decoded.split('/').any(|part| matches!(part, "" | "." | "..")) {
+    if matches!(&*decoded, "" | "." | "..") || decoded.contains(['/', '\\']) {
         return Err(PathError::Ambiguous);
     }
     Ok(decoded.into_owned())
@@ -137,6 +137,18 @@ pub enum Target {
 }
 
 impl Target {
+    /// Whether it is PostgREST's business which schema the request names.
+    fn is_in_a_schema(&self) -> bool {
+        matches!(self, Target::Table(_) | Target::Function(_) | Target::Rest | Target::GraphQl)
+    }
+
+    /// Whether PostgREST may read another schema out of the request than
+    /// [`Target::of`] does: the profile header is repeated, or no plain text.
+    pub fn is_unclear(&self, request: &RequestView<'_>) -> bool {
+        let profile = profile_header(request.method);
+        self.is_in_a_schema() && request.headers.contains_key(profile) && request.header(profile).is_none()
+    }
+
     /// The resource of `path`, in the schema that the request's profile header
     /// names (`Accept-Profile` for GET and HEAD, `Content-Profile` for the
     /// rest, as PostgREST reads them), `default_schema` without one.
@@ -189,9 +201,12 @@ impl Dialect {
     }
 }
 
-/// Whether a path as sent is PostgREST's.
+/// Whether a path as sent is PostgREST's, whoever normalises it.
 pub fn is_rest_path(path: &str) -> bool {
-    path.starts_with("/rest/v1/")
+    DecodedPath::parse(path).is_ok_and(|path| {
+        let mut segments = path.segments();
+        (segments.next(), segments.next()) == (Some("rest"), Some("v1"))
+    })
 }
 
 /// The header in which PostgREST looks for the schema of a request with this method.
@@ -217,7 +232,17 @@ mod tests {
 
     #[test]
     fn ambiguous_paths_are_refused() {
-        for path in ["/a//b", "/a/./b", "/a/../b", "/a/%2e%2e/b", "/a/x%2f..%2fb", "/a/"] {
+        for path in [
+            "/a//b",
+            "/a/./b",
+            "/a/../b",
+            "/a/%2e%2e/b",
+            "/a/x%2fb",
+            "/rest%2Fv1/a",
+            "/a/x\\b",
+            "/a%5cb",
+            "/a/",
+        ] {
             assert_eq!(DecodedPath::parse(path), Err(PathError::Ambiguous), "{path}");
         }
         assert_eq!(DecodedPath::parse("/a%2"), Err(PathError::PercentEncoding));

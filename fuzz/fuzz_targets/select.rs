@@ -49,7 +49,8 @@ fn item(item: &Item) -> String {
 
 fn column(column: &Column) -> String {
     let arrow = |as_text| if as_text { "->>" } else { "->" };
-    let path: String = column.path.iter().map(|step| format!("{}{}", arrow(step.as_text), step.key)).collect();
+    let path: String =
+        column.path.iter().map(|step| format!("{}{}", arrow(step.as_text), step.key)).collect();
     let name = quoted(&column.name);
     format!("{}{name}{path}{}", alias(column.alias.as_deref()), cast(column.cast.as_deref()))
 }

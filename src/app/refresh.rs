@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 
 use crate::postgrest::schema::{Schema, Schemas};
 use crate::proxy::gateway::{Gateway, Settings};
+use crate::telemetry::log::masked;
 use crate::upstream::{Collected, DocumentError, FetchError, collect};
 
 /// How often it is looked whether keys are due. A token signed with a new key
@@ -55,13 +56,13 @@ async fn keys(settings: &Settings) -> usize {
             Ok(document) => document,
             Err(DocumentError::Status(StatusCode::NOT_FOUND)) => Bytes::new(),
             Err(error) => {
-                tracing::warn!(url, %error, "keys not fetched");
+                tracing::warn!(url = &*masked(url), %error, "keys not fetched");
                 continue;
             }
         };
         match authenticator.set_jwks(source, &document, SystemTime::now()) {
             Ok(keys) => usable += keys,
-            Err(error) => tracing::warn!(url, %error, "keys not understood"),
+            Err(error) => tracing::warn!(url = &*masked(url), %error, "keys not understood"),
         }
     }
     usable

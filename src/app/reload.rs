@@ -48,6 +48,7 @@ impl<L: Fn() -> Result<Config, String>> Reloader<L> {
         if moved {
             // Another upstream's answers are nobody's here.
             self.gateway.generations.advance(&[Tag::All.id()]);
+            self.gateway.preflights.clear();
         }
         Ok(())
     }

@@ -111,7 +111,7 @@ impl<T: Clone + Send + Sync> Collapse<T> {
     /// Takes a turn at the answer to `key`. `tags` are their generations as
     /// read by this request, before any fetch of its own.
     pub fn join(self: &Arc<Self>, key: &Key, head: bool, tags: &Snapshot, now: Instant) -> Turn<T> {
-        if self.unstorable.get(key).is_some_and(|until| until > now) {
+        if self.is_unstorable(key, now) {
             return Turn::Alone;
         }
         let name = FlightName { key: *key, head, tags: tags.clone() };
@@ -134,6 +134,11 @@ impl<T: Clone + Send + Sync> Collapse<T> {
                 Turn::Wait(Waiter { outcome: flight.outcome.clone(), _place: place })
             }
         }
+    }
+
+    /// Whether the last answer to `key` could not be stored, not long ago.
+    pub fn is_unstorable(&self, key: &Key, now: Instant) -> bool {
+        self.unstorable.get(key).is_some_and(|until| until > now)
     }
 
     /// Forgets that the answer to `key` could not be stored: one was.

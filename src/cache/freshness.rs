@@ -11,6 +11,7 @@ use super::directives::{RequestDirectives, ResponseDirectives};
 use super::entry::Entry;
 use super::stored_headers::sets_cookies;
 use super::{Timestamp, whole_millis};
+use crate::postgrest;
 
 /// How a route wants its answers kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -125,6 +126,9 @@ pub enum NotStored {
     /// More headers or tags than an entry can hold.
     #[error("size")]
     Size,
+    /// It is coded in a way that not every client takes.
+    #[error("content-encoding")]
+    Coding,
 }
 
 /// Whether a request asks for a query plan: those are neither stored nor
@@ -317,7 +321,7 @@ pub(crate) fn http_date(headers: &HeaderMap, name: &HeaderName) -> Option<Timest
 
 /// Whether PostgREST says that there are no rows: `*/0`, `*/*`.
 fn is_empty_answer(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_RANGE).is_some_and(|range| range.as_bytes().starts_with(b"*/"))
+    postgrest::is_empty_answer(headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok()))
 }
 
 /// What may be done with an entry now. `ttl` is in milliseconds.

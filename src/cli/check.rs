@@ -46,7 +46,10 @@ fn print_notes(config: &Config) {
         println!("warning: route {:?} is never reached: {:?} matches all it would", route.name, by.name);
     }
     if config.upstream.schema_key.is_none() {
-        println!("note: without upstream.schema_key each write to a table invalidates its whole schema");
+        println!(
+            "note: without upstream.schema_key a write invalidates all reads of /rest/v1/, but for routes with \
+             `writes` or `depends_on`"
+        );
     }
     if config.auth.jwt_secret.is_none() {
         println!("note: without auth.jwt_secret tokens signed with HS256 are told apart by the token itself");

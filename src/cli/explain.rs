@@ -55,9 +55,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             println!("invalidates: {}", join(&touched));
         }
     });
-    if settings.config.upstream.schema_key.is_none() {
+    if settings.schemas.load().names().next().is_none() {
         println!(
-            "note: without upstream.schema_key the schema is unknown, and tags are wider than they need be"
+            "note:        the schema is unknown, so tags are wider than they need be (upstream.schema_key)"
         );
     }
     Ok(())

@@ -128,7 +128,7 @@ fn algorithm_of(parameters: &AlgorithmParameters) -> Option<Algorithm> {
             Some(Algorithm::EdDSA)
         }
         AlgorithmParameters::RSA(_) => Some(Algorithm::RS256),
-        AlgorithmParameters::OctetKey(_) => Some(Algorithm::HS256),
+        // A shared secret that is published is nobody's secret.
         _ => None,
     }
 }

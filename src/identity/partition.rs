@@ -26,6 +26,11 @@ pub struct Partition {
 }
 
 impl Partition {
+    /// Everybody's, under [`Scope::Public`].
+    pub fn public() -> Self {
+        of_parts(&[b"public"], false)
+    }
+
     /// The bytes that take part in the key.
     pub fn as_bytes(&self) -> &[u8] {
         &self.digest
@@ -60,7 +65,7 @@ pub fn partition(scope: &Scope, caller: &Caller) -> Partition {
         (Identity::UnverifiableToken(token), _) => {
             of_parts(&[b"unverifiable", token.fingerprint.as_bytes()], token.names_somebody)
         }
-        (_, Scope::Public) => of_parts(&[b"public"], false),
+        (_, Scope::Public) => Partition::public(),
         (Identity::Anonymous, _) => of_parts(&[b"anonymous"], false),
         (Identity::Key(key), _) => of_parts(&[b"key", key.as_bytes()], false),
         (Identity::Token(token), Scope::Session) => token.session,

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode};
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
 use super::gateway::{Gateway, Settings};
@@ -18,11 +18,14 @@ use crate::postgrest::footprint::WriteBody;
 use crate::postgrest::query::Query;
 use crate::request::{RequestView, is_rest_path};
 use crate::route::Route;
+use crate::tag::{Tag, TagId};
 use crate::telemetry::log::Access;
-use crate::telemetry::metrics::{Metrics, Outcome, RouteMetrics};
+use crate::telemetry::metrics::{InvalidationSource, Metrics, Outcome, RouteMetrics};
 
 /// Bodies of writes are looked into up to this size; of larger ones nothing is known.
 const MAX_INSPECTED: usize = 256 * 1024;
+
+const CONTENT_PROFILE: &str = "content-profile";
 
 /// What is known of one request.
 pub struct Exchange {
@@ -52,6 +55,12 @@ struct Inspected {
     bytes: BytesMut,
     complete: bool,
     too_large: bool,
+}
+
+/// Answers that gateways and edges give in upstream's place: 502 to 504, and
+/// Cloudflare's 520 to 527.
+fn is_gateways_own(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 502..=504 | 520..=527)
 }
 
 /// The parts of a request's head that decide anything.
@@ -128,10 +137,13 @@ impl Exchange {
     /// from now on, whatever becomes of it.
     pub fn sent(&mut self, gateway: &Gateway, request: &RequestHeader) {
         self.sent_upstream = Some(Instant::now());
+        self.body = Inspected::default();
         if self.pending.is_none() {
             let touched = self.touched(request, WriteBody::Unknown);
             if !touched.is_empty() {
-                self.pending = Some(gateway.invalidator(&self.settings).begin(touched));
+                let storage = request.uri.path().starts_with("/storage/");
+                let source = if storage { InvalidationSource::Storage } else { InvalidationSource::Write };
+                self.pending = Some(gateway.invalidator(&self.settings).begin(touched, source));
             }
         }
     }
@@ -152,21 +164,42 @@ impl Exchange {
 
     /// Upstream answered: what the request touched is invalidated before the
     /// answer is passed on, and the credentials that it accepted are learned.
-    pub fn answered(&mut self, gateway: &Gateway, request: &RequestHeader, status: StatusCode) {
-        if let Some(pending) = self.pending.take() {
-            let bytes = std::mem::take(&mut self.body.bytes);
-            let whole = self.body.complete && !self.body.too_large;
-            let body = if whole { WriteBody::Whole(&bytes) } else { WriteBody::Unknown };
-            let touched = self.touched(request, body);
-            pending.complete(&touched);
-        }
+    pub fn answered(&mut self, gateway: &Gateway, request: &RequestHeader, response: &ResponseHeader) {
+        let status = response.status;
         gateway.metrics.upstream_request(Some(status));
         if let Some(sent) = self.sent_upstream {
             self.metrics(&gateway.metrics).upstream(sent.elapsed());
         }
+        if is_gateways_own(status) {
+            // Behind the gateway the write may still be under way.
+            self.abandon();
+        } else {
+            self.complete(request, response);
+        }
         if status.is_success() && request.method != Method::OPTIONS && is_rest_path(request.uri.path()) {
             self.learn(request);
         }
+    }
+
+    fn complete(&mut self, request: &RequestHeader, response: &ResponseHeader) {
+        let Some(pending) = self.pending.take() else { return };
+        let bytes = std::mem::take(&mut self.body.bytes);
+        let whole = self.body.complete && !self.body.too_large;
+        let body = if whole { WriteBody::Whole(&bytes) } else { WriteBody::Unknown };
+        let mut touched = self.touched(request, body);
+        let default = &self.settings.config.upstream.default_schema;
+        let named = request.headers.contains_key(CONTENT_PROFILE);
+        let elsewhere = response.headers.get(CONTENT_PROFILE).is_some_and(|name| name != default.as_str());
+        if !named && elsewhere {
+            // It went to another schema than the one whose tables were named.
+            touched.push(Tag::Every.id());
+        }
+        pending.complete(&touched);
+    }
+
+    /// Nobody knows whether, or when, upstream commits what the request asks for.
+    pub fn abandon(&mut self) {
+        self.pending = None;
     }
 
     fn learn(&self, request: &RequestHeader) {
@@ -178,7 +211,7 @@ impl Exchange {
         }
     }
 
-    fn touched(&self, request: &RequestHeader, body: WriteBody<'_>) -> Vec<crate::tag::TagId> {
+    fn touched(&self, request: &RequestHeader, body: WriteBody<'_>) -> Vec<TagId> {
         self.settings.with_rules(|rules, now| {
             let request = view(request);
             plan::moved(&request, &plan::touched(&request, body, rules), rules, now)

@@ -10,20 +10,22 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
+use pingora::http::RequestHeader;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::gateway::{Gateway, Settings};
 use crate::cache::encoding::{Coded, describe_plain, gunzip, takes_gzip};
 use crate::cache::revalidation::{self, HeadAnswer};
 use crate::cache::stored_headers::storable;
 use crate::cache::{
-    Answer, Collapse, Entry, EntryParts, Leader, NotKept, Policy, Snapshot, Timestamp, judge,
+    Answer, Collapse, Entry, EntryParts, Leader, Lifetimes, NotKept, NotStored, Policy, Snapshot, Timestamp,
+    judge,
 };
 use crate::headers::{self, ReadHeaders};
 use crate::identity::FillCredentials;
 use crate::plan::ReadPlan;
 use crate::postgrest::query::Query;
-use crate::request::Dialect;
+use crate::request::{Dialect, is_rest_path};
 use crate::route::{FreshnessSource, ReadPolicy};
 use crate::telemetry::metrics::InvalidationSource;
 use crate::upstream::{Collected, FetchError, clock_skew, collect, ends_explicitly};
@@ -35,6 +37,8 @@ pub type Flights = Arc<Collapse<Arc<Entry>>>;
 /// takes gzip too, since he gets an answer that can't be stored as it comes.
 const PLAIN: HeaderValue = HeaderValue::from_static("identity");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+/// Compressed bodies up to this size are decompressed where they arrive.
+const DECODED_INLINE: usize = 64 * 1024;
 const CONTENT_PROFILE: &str = "content-profile";
 const ACCEPT_PROFILE: &str = "accept-profile";
 
@@ -71,50 +75,52 @@ pub struct Unstored {
     pub read: Bytes,
     /// The rest of it.
     pub rest: Option<Incoming>,
+    /// Why it can't be stored.
+    pub why: NotStored,
 }
 
 impl Fill {
-    /// A fill for `plan`. `target` is the request's path and query as sent,
-    /// `sent` its headers, `body` a function's.
+    /// A fill for `plan`, whose tags had the generations in `snapshot` before
+    /// now. `sent` is the client's request, `body` a function's.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`] where no request can be made of it.
     pub fn new(
         gateway: &Arc<Gateway>,
         settings: &Arc<Settings>,
         plan: &Arc<ReadPlan>,
-        sent: (&Method, &Uri, &HeaderMap, Bytes),
+        (sent, body): (&RequestHeader, Bytes),
+        snapshot: Snapshot,
         stale: Option<Arc<Entry>>,
-    ) -> Self {
-        let (method, uri, headers, body) = sent;
+    ) -> Result<Self, FetchError> {
         let mut request = Request::new(body);
-        *request.method_mut() = method.clone();
-        *request.uri_mut() = target(uri, &plan.credentials);
-        *request.headers_mut() = carried(plan, method, headers);
-        let snapshot = gateway.generations.read(plan.entry_tags.all(), Instant::now());
-        Self {
-            gateway: gateway.clone(),
-            settings: settings.clone(),
-            plan: plan.clone(),
-            request,
-            snapshot,
-            stale,
-        }
+        *request.method_mut() = sent.method.clone();
+        *request.uri_mut() =
+            target(&sent.uri, &plan.credentials).map_err(|error| FetchError::Broken(error.into()))?;
+        *request.headers_mut() = carried(plan, &sent.method, &sent.headers);
+        // A write may have come between the lookup and the snapshot.
+        let stale = stale.filter(|entry| gateway.generations.is_current(&entry.tags()));
+        let (gateway, settings, plan) = (gateway.clone(), settings.clone(), plan.clone());
+        Ok(Self { gateway, settings, plan, request, snapshot, stale })
     }
 
-    /// The generations that this fill began with.
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
-    }
-
-    /// Whether the request is a HEAD, whose answer serves HEAD only.
-    pub fn is_head(&self) -> bool {
+    fn is_head(&self) -> bool {
         *self.request.method() == Method::HEAD
     }
 
     /// Runs to the end whether anybody waits or not. Those who wait for
-    /// `leader` are told before the answer arrives here.
-    pub fn start(self, leader: Option<Leader<Arc<Entry>>>) -> oneshot::Receiver<Result<Filled, FetchError>> {
+    /// `leader` are told before the answer arrives here. `place` is one of
+    /// [`Gateway::fills`], held until the end.
+    pub fn start(
+        self,
+        leader: Option<Leader<Arc<Entry>>>,
+        place: OwnedSemaphorePermit,
+    ) -> oneshot::Receiver<Result<Filled, FetchError>> {
         let (sender, receiver) = oneshot::channel();
         tokio::spawn(async move {
             let filled = self.run(leader).await;
+            drop(place);
             // Nobody waits for a refresh, nor where the client has gone.
             let _ = sender.send(filled);
         });
@@ -173,7 +179,8 @@ impl Fill {
         if let Some(skew) = clock_skew(&head.headers, SystemTime::now()) {
             self.gateway.metrics.set_clock_skew(skew);
         }
-        if head.status.is_success() && self.plan.credentials == FillCredentials::AsSent {
+        let is_rest = is_rest_path(self.request.uri().path());
+        if is_rest && head.status.is_success() && self.plan.credentials == FillCredentials::AsSent {
             self.settings.authenticator.learn(&self.plan.caller, SystemTime::now());
         }
         Ok((head, body, requested_at))
@@ -187,36 +194,29 @@ impl Fill {
         requested_at: Timestamp,
     ) -> Result<Filled, FetchError> {
         let answer = self.answer(&head, requested_at);
-        let judged = judge(&policy(&self.plan.policy), &answer);
-        // A body that ends with its connection may have been cut short.
-        let explicit = self.is_head() || ends_explicitly(&head.headers);
-        let coded = Coded::of(&head.headers);
-        let plain_soon = coded == Coded::Plain || (coded == Coded::Gzip && !self.is_head());
-        let fit = explicit && plain_soon && !self.contradicts_default_schema(&head.headers);
-        let Some(lifetimes) = judged.ok().filter(|_| fit) else {
-            self.forget_stale(head.status);
-            return Ok(unstored(head, Bytes::new(), Some(body)));
+        let lifetimes = match self.verdict(&head, &answer) {
+            Ok(lifetimes) => lifetimes,
+            Err(why) => return Ok(self.unstored(head, Bytes::new(), Some(body), why)),
         };
         let idle = self.settings.config.limits.body_timeout;
         let body = match collect(body, self.plan.policy.max_body, idle).await? {
             Collected::Whole(body) => body,
             Collected::TooLarge { read, rest } => {
-                self.forget_stale(head.status);
-                return Ok(unstored(head, read, Some(rest)));
+                return Ok(self.unstored(head, read, Some(rest), NotStored::Size));
             }
         };
         if let Some(confirmed) = self.confirmed_by_head(&answer) {
             return Ok(self.keep(confirmed));
         }
         let mut headers = storable(&head.headers, self.is_head(), answer.received_at);
-        let mut plain = body.clone();
-        if coded == Coded::Gzip {
-            describe_plain(&mut headers);
-            match gunzip(&body, self.plan.policy.max_body) {
-                Ok(Some(decoded)) => plain = decoded.into(),
-                Ok(None) | Err(_) => return Ok(unstored(head, body, None)),
+        let plain = match Coded::of(&head.headers) {
+            Coded::Gzip => {
+                describe_plain(&mut headers);
+                decoded(body.clone(), self.plan.policy.max_body).await
             }
-        }
+            Coded::Plain | Coded::Otherwise => Some(body.clone()),
+        };
+        let Some(plain) = plain else { return Ok(self.unstored(head, body, None, NotStored::Size)) };
         let entry = Entry::new(&EntryParts {
             status: head.status,
             headers: &headers,
@@ -227,8 +227,39 @@ impl Fill {
         });
         match entry {
             Ok(entry) => Ok(self.keep(entry)),
-            Err(_) => Ok(unstored(head, body, None)),
+            Err(_) => Ok(self.unstored(head, body, None, NotStored::Size)),
         }
+    }
+
+    /// Whether an answer may be stored, and for how long, as far as its head tells.
+    fn verdict(&self, head: &http::response::Parts, answer: &Answer<'_>) -> Result<Lifetimes, NotStored> {
+        let lifetimes = judge(&policy(&self.plan.policy), answer)?;
+        // A body that ends with its connection may have been cut short.
+        if !(self.is_head() || ends_explicitly(&head.headers)) {
+            return Err(NotStored::Size);
+        }
+        match Coded::of(&head.headers) {
+            Coded::Plain => {}
+            Coded::Gzip if !self.is_head() => {}
+            Coded::Gzip | Coded::Otherwise => return Err(NotStored::Coding),
+        }
+        if self.contradicts_default_schema(&head.headers) { Err(NotStored::Mismatch) } else { Ok(lifetimes) }
+    }
+
+    /// An answer that says otherwise ends what is stored: only errors that
+    /// pass leave it in its stale window.
+    fn unstored(
+        &self,
+        head: http::response::Parts,
+        read: Bytes,
+        rest: Option<Incoming>,
+        why: NotStored,
+    ) -> Filled {
+        if self.stale.is_some() && !is_passing_error(head.status) {
+            self.gateway.memory.remove(&self.plan.key);
+            self.gateway.metrics.invalidation(InvalidationSource::Refresh);
+        }
+        Filled::Response(Box::new(Unstored { head, read, rest, why }))
     }
 
     fn answer<'a>(&self, head: &'a http::response::Parts, requested_at: Timestamp) -> Answer<'a> {
@@ -253,21 +284,15 @@ impl Fill {
 
     fn keep(&self, entry: Entry) -> Filled {
         let entry = Arc::new(entry);
-        let kept = self.gateway.generations.may_keep(&self.snapshot, Instant::now());
-        match kept {
-            Ok(()) => self.gateway.memory.insert(self.plan.key, entry.clone()),
-            Err(NotKept::Moved | NotKept::Held) => {}
+        let mut kept = self.gateway.generations.may_keep(&self.snapshot, Instant::now());
+        if !Arc::ptr_eq(&self.settings, &self.gateway.peek()) {
+            // The settings were replaced meanwhile, the upstream perhaps among them.
+            kept = kept.and(Err(NotKept::Held));
+        }
+        if kept.is_ok() {
+            self.gateway.memory.insert(self.plan.key, entry.clone());
         }
         Filled::Entry { entry, kept }
-    }
-
-    /// An answer that says otherwise ends what is stored: only errors that
-    /// pass leave it in its stale window.
-    fn forget_stale(&self, status: StatusCode) {
-        if self.stale.is_some() && !is_passing_error(status) {
-            self.gateway.memory.remove(&self.plan.key);
-            self.gateway.metrics.invalidation(InvalidationSource::Refresh);
-        }
     }
 
     /// Tables are named by `default_schema` where a request names none. If
@@ -297,8 +322,15 @@ pub fn is_passing_error(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
-fn unstored(head: http::response::Parts, read: Bytes, rest: Option<Incoming>) -> Filled {
-    Filled::Response(Box::new(Unstored { head, read, rest }))
+/// Undoes gzip, a long body's on another thread. `None` where that fails or
+/// more than `max` bytes come of it.
+async fn decoded(body: Bytes, max: u64) -> Option<Bytes> {
+    let plain = if body.len() <= DECODED_INLINE {
+        gunzip(&body, max)
+    } else {
+        tokio::task::spawn_blocking(move || gunzip(&body, max)).await.ok()?
+    };
+    plain.ok()?.map(Bytes::from)
 }
 
 /// The headers of a fill: what the key holds, and the credentials that are due.
@@ -319,18 +351,15 @@ fn carried(plan: &ReadPlan, method: &Method, sent: &HeaderMap) -> HeaderMap {
 }
 
 /// Path and query as sent; a credential in the query goes only with the caller's own.
-fn target(uri: &Uri, credentials: &FillCredentials) -> Uri {
-    let mut parts = http::uri::Parts::default();
-    parts.path_and_query = match (credentials, uri.query()) {
+fn target(uri: &Uri, credentials: &FillCredentials) -> Result<Uri, http::Error> {
+    let query = match (credentials, uri.query()) {
         (FillCredentials::Anonymous { .. }, Some(query)) => {
-            let kept: Vec<&str> = query.split('&').filter(|pair| !is_api_key(pair)).collect();
-            let separator = if kept.is_empty() { "" } else { "?" };
-            format!("{}{separator}{}", uri.path(), kept.join("&")).parse().ok()
+            query.split('&').filter(|pair| !is_api_key(pair)).collect::<Vec<_>>().join("&")
         }
-        _ => uri.path_and_query().cloned(),
+        (_, query) => query.unwrap_or_default().to_owned(),
     };
-    // A part of what was a URI is one again.
-    Uri::from_parts(parts).unwrap_or_default()
+    let separator = if query.is_empty() { "" } else { "?" };
+    Uri::builder().path_and_query(format!("{}{separator}{query}", uri.path())).build()
 }
 
 fn is_api_key(pair: &str) -> bool {

@@ -23,7 +23,7 @@ use super::listener::{Accepted, Listener};
 use super::phases::Phases;
 use super::synth::Synthetic;
 use super::wire::Wire;
-use crate::config::Limits;
+use crate::config::{Config, Limits};
 use crate::telemetry::metrics::{Metrics, Outcome};
 
 /// What begins an HTTP/2 connection without TLS (RFC 9113, section 3.4).
@@ -38,6 +38,8 @@ pub struct Front {
     proxy: Arc<HttpProxy<Phases>>,
     limits: Limits,
     proxy_protocol: bool,
+    /// Whether scripts of any origin may read why a request was refused.
+    any_origin: bool,
     tls: Arc<ArcSwapOption<Acceptor>>,
     slots: Arc<Semaphore>,
     metrics: Arc<Metrics>,
@@ -56,20 +58,21 @@ impl Front {
     /// empty means plain HTTP.
     pub fn new(
         proxy: Arc<HttpProxy<Phases>>,
-        limits: Limits,
-        proxy_protocol: bool,
+        config: &Config,
         tls: Arc<ArcSwapOption<Acceptor>>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let limits = config.limits.clone();
         let slots = Arc::new(Semaphore::new(limits.connections));
-        Self { proxy, limits, proxy_protocol, tls, slots, metrics }
+        let any_origin = config.cors.allow_origins.iter().any(|origin| origin == "*");
+        Self { proxy, limits, proxy_protocol: config.proxy_protocol, any_origin, tls, slots, metrics }
     }
 
     /// Accepts until `shutdown` turns true. Each connection holds a clone of
     /// `alive`, so that its receiver learns when the last one is over.
     ///
-    /// At `limits.connections` no more are accepted: they wait in the kernel's
-    /// backlog until one is over.
+    /// At `limits.connections` one more is accepted and waits, the others wait
+    /// in the kernel's backlog, until one is over.
     pub async fn serve(
         self: Arc<Self>,
         listener: Listener,
@@ -99,8 +102,9 @@ impl Front {
     }
 
     async fn accept(&self, listener: &Listener) -> io::Result<(Accepted, tokio::sync::OwnedSemaphorePermit)> {
+        let accepted = listener.accept().await?;
         let slot = self.slots.clone().acquire_owned().await.map_err(io::Error::other)?;
-        Ok((listener.accept().await?, slot))
+        Ok((accepted, slot))
     }
 
     async fn connection(&self, accepted: Accepted, shutdown: watch::Receiver<bool>) {
@@ -187,6 +191,7 @@ impl Front {
                     Ok(Some(head)) => return Next::Request(head),
                     Ok(None) => {}
                     Err(HeadError::Malformed(why)) => return Next::Refuse(Synthetic::malformed(why)),
+                    Err(HeadError::Method) => return Next::Refuse(Synthetic::method_not_allowed()),
                     Err(HeadError::TooLarge(why)) => return Next::Refuse(Synthetic::head_too_large(why)),
                 }
             }
@@ -203,9 +208,10 @@ impl Front {
     async fn refuse(&self, mut wire: Box<Wire>, answer: Synthetic) {
         self.metrics.unrouted().request(Outcome::Error, answer.status, Duration::ZERO);
         let body = answer.body();
+        let cors = if self.any_origin { "Access-Control-Allow-Origin: *\r\n" } else { "" };
         let head = format!(
             "HTTP/1.1 {}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n\
-             Access-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n",
+             {cors}Connection: close\r\n\r\n",
             answer.status,
             body.len()
         );

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, Guard};
 use pingora::protocols::tls::CaType;
+use tokio::sync::Semaphore;
 
 use super::fill::Flights;
 use super::invalidate::Invalidator;
@@ -18,6 +19,9 @@ use crate::plan::Rules;
 use crate::postgrest::schema::Schemas;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Client, ClientSettings, Resolver, SettingsError, Trust, TrustError};
+
+/// Fills at the same time. Beyond, requests are forwarded, each on its own connection.
+const MAX_FILLS: usize = 1024;
 
 /// One configuration, and what was made of it.
 pub struct Settings {
@@ -116,6 +120,8 @@ pub struct Gateway {
     pub generations: Arc<Generations>,
     /// The fetches under way.
     pub flights: Flights,
+    /// Places for fills: they outlive the requests that began them.
+    pub fills: Arc<Semaphore>,
     /// Answers to CORS preflights.
     pub preflights: Preflights,
     /// What is counted.
@@ -130,6 +136,7 @@ impl Gateway {
             settings: ArcSwap::from_pointee(settings),
             generations: Arc::new(Generations::new()),
             flights: Collapse::new(CollapseLimits::default()),
+            fills: Arc::new(Semaphore::new(MAX_FILLS)),
             preflights: Preflights::new(),
             metrics,
         }

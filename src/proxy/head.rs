@@ -44,6 +44,9 @@ pub enum HeadError {
     /// It is not HTTP/1, or could be read in two ways.
     #[error("{0}")]
     Malformed(&'static str),
+    /// It asks for a tunnel.
+    #[error("CONNECT is not allowed")]
+    Method,
     /// It is longer, or has more fields, than the limits allow.
     #[error("{0}")]
     TooLarge(&'static str),
@@ -77,8 +80,42 @@ pub fn parse(buffer: &[u8], limits: HeadLimits) -> Result<Option<Head>, HeadErro
     if request.path.is_some_and(|target| target.len() > MAX_TARGET) {
         return Err(HeadError::TooLarge("The request's target is longer than 65,000 bytes."));
     }
+    if request.method == Some("CONNECT") {
+        return Err(HeadError::Method);
+    }
+    check_target(request.path.unwrap_or_default(), request.headers)?;
     let framing = framing(request.version == Some(1), request.headers)?;
     Ok(Some(Head { length, framing }))
+}
+
+/// The authority of a target in absolute-form (RFC 9112, section 3.2.2).
+fn authority(target: &str) -> Option<&str> {
+    let scheme = ["http://", "https://"]
+        .into_iter()
+        .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))?;
+    target[scheme.len()..].split(['/', '?', '#']).next()
+}
+
+/// Whether the target is one that is served, for the host that it is asked of.
+/// User information in an authority is for nobody here.
+fn check_target(target: &str, fields: &[httparse::Header<'_>]) -> Result<(), HeadError> {
+    match authority(target) {
+        Some(authority) if authority.is_empty() || authority.contains('@') => {
+            Err(HeadError::Malformed("The request's target names no host."))
+        }
+        Some(authority) if !names_host(fields, authority) => {
+            Err(HeadError::Malformed("The request's target names another host than its Host field."))
+        }
+        None if !(target.starts_with('/') || target == "*") => {
+            Err(HeadError::Malformed("The request's target is neither a path nor an http URL."))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn names_host(fields: &[httparse::Header<'_>], authority: &str) -> bool {
+    let mut hosts = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
+    hosts.all(|host| host.value.eq_ignore_ascii_case(authority.as_bytes()))
 }
 
 fn refusal(error: httparse::Error) -> HeadError {
@@ -102,6 +139,9 @@ fn refusal(error: httparse::Error) -> HeadError {
 fn framing(is_http_11: bool, fields: &[httparse::Header<'_>]) -> Result<Framing, HeadError> {
     let named = |name: &'static str| fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
     let hosts = named("host").count();
+    if named("host").any(|host| host.value.contains(&b'@')) {
+        return Err(HeadError::Malformed("The Host header field is malformed."));
+    }
     if hosts > 1 || (hosts == 0 && is_http_11) {
         return Err(HeadError::Malformed("The request needs exactly one Host header field."));
     }
@@ -126,10 +166,15 @@ fn framing(is_http_11: bool, fields: &[httparse::Header<'_>]) -> Result<Framing,
         }
         (None, true) if !is_http_11 => Err(HeadError::Malformed("HTTP/1.0 has no Transfer-Encoding.")),
         (None, true) => Ok(Framing::Chunked),
-        (Some(0) | None, false) if named("upgrade").next().is_some() => Ok(Framing::Tunnel),
+        (Some(0) | None, false) if named("upgrade").any(|field| is_websocket(field)) => Ok(Framing::Tunnel),
         (Some(0) | None, false) => Ok(Framing::None),
         (Some(length), false) => Ok(Framing::Length(length)),
     }
+}
+
+/// The one protocol that is switched to; others, `h2c` say, are asked for in vain.
+fn is_websocket(field: &httparse::Header<'_>) -> bool {
+    field.value.eq_ignore_ascii_case(b"websocket")
 }
 
 /// Digits alone: a sign, a list or white space within is read differently by different servers.
@@ -168,6 +213,7 @@ mod tests {
         assert_eq!(framing_of("Content-Length: 0\r\n"), Ok(Framing::None));
         assert_eq!(framing_of("Transfer-Encoding: Chunked\r\n"), Ok(Framing::Chunked));
         assert_eq!(framing_of("Connection: upgrade\r\nUpgrade: websocket\r\n"), Ok(Framing::Tunnel));
+        assert_eq!(framing_of("Connection: upgrade\r\nUpgrade: h2c\r\n"), Ok(Framing::None));
     }
 
     #[test]
@@ -194,6 +240,15 @@ mod tests {
         assert!(matches!(parsed(old), Err(HeadError::Malformed(_))));
         assert!(matches!(parsed("GET / HTTP/1.1\r\n\r\n"), Err(HeadError::Malformed(_))));
         assert!(matches!(parsed("GET / HTTP/2.0\r\nHost: h\r\n\r\n"), Err(HeadError::Malformed(_))));
+        for target in ["rest", "http://", "http://u@h/", "ftp://h/", "h:80"] {
+            let head = parsed(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            assert!(matches!(head, Err(HeadError::Malformed(_))), "{target}");
+        }
+        assert!(matches!(parsed("GET / HTTP/1.1\r\nHost: u@h\r\n\r\n"), Err(HeadError::Malformed(_))));
+        let absolute = |host: &str| parsed(&format!("GET http://h/a HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert!(matches!(absolute("other"), Err(HeadError::Malformed(_))));
+        assert!(matches!(absolute("H"), Ok(Some(_))));
+        assert_eq!(parsed("CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n"), Err(HeadError::Method));
     }
 
     #[test]

@@ -5,10 +5,7 @@
 //! must be done when nobody knows whether, or when, upstream commits.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::runtime::Handle;
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cache::Generations;
 use crate::tag::TagId;
@@ -51,27 +48,21 @@ impl Invalidator {
     }
 
     /// A write that goes upstream now and may touch `tags`.
-    pub fn begin(&self, tags: Vec<TagId>) -> PendingInvalidation {
-        PendingInvalidation { invalidator: self.clone(), tags, answered: false }
+    pub fn begin(&self, tags: Vec<TagId>, source: InvalidationSource) -> PendingInvalidation {
+        PendingInvalidation { invalidator: self.clone(), tags, source, answered: false }
     }
 
     fn hold(&self, tags: &[TagId], time: Duration) {
-        let now = std::time::Instant::now();
+        let now = Instant::now();
         self.generations.hold(tags, now + time, now);
     }
 
-    /// Upstream may commit at any moment, or have done so already: what is
-    /// cached goes at once, what is filled meanwhile isn't kept, and once no
-    /// commit is to be expected any more all of it goes again.
-    fn abandon(&self, tags: Vec<TagId>) {
-        self.hold(&tags, self.unanswered);
-        self.invalidate(&tags, InvalidationSource::Unanswered);
-        let Ok(runtime) = Handle::try_current() else { return };
-        let (this, due) = (self.clone(), Instant::now() + self.unanswered);
-        runtime.spawn(async move {
-            tokio::time::sleep_until(due).await;
-            this.invalidate(&tags, InvalidationSource::Unanswered);
-        });
+    /// Upstream may commit at any moment, or have done so already. What is
+    /// cached goes at once. What is asked of upstream until no commit is to be
+    /// expected any more isn't kept, so that nothing is left to go then.
+    fn abandon(&self, tags: &[TagId]) {
+        self.hold(tags, self.unanswered);
+        self.invalidate(tags, InvalidationSource::Unanswered);
     }
 }
 
@@ -80,6 +71,7 @@ pub struct PendingInvalidation {
     invalidator: Invalidator,
     /// What it may touch, as far as its head tells.
     tags: Vec<TagId>,
+    source: InvalidationSource,
     answered: bool,
 }
 
@@ -88,14 +80,14 @@ impl PendingInvalidation {
     /// the tags it really touched. To be called before the answer is passed on.
     pub fn complete(mut self, touched: &[TagId]) {
         self.answered = true;
-        self.invalidator.invalidate(touched, InvalidationSource::Write);
+        self.invalidator.invalidate(touched, self.source);
     }
 }
 
 impl Drop for PendingInvalidation {
     fn drop(&mut self) {
         if !self.answered && !self.tags.is_empty() {
-            self.invalidator.abandon(std::mem::take(&mut self.tags));
+            self.invalidator.abandon(&self.tags);
         }
     }
 }
@@ -115,37 +107,39 @@ mod tests {
     }
 
     fn keeps(generations: &Generations, tags: &TagSet) -> bool {
-        let now = std::time::Instant::now();
+        let now = Instant::now();
         generations.may_keep(&generations.read(tags, now), now).is_ok()
     }
 
-    #[tokio::test]
-    async fn an_answered_write_invalidates_once() {
+    #[test]
+    fn an_answered_write_invalidates_once() {
         let (invalidator, generations, tags) = parts(Duration::ZERO);
-        let before = generations.read(&tags, std::time::Instant::now());
-        let pending = invalidator.begin(tags.as_slice().to_vec());
+        let before = generations.read(&tags, Instant::now());
+        let pending = invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write);
         assert!(generations.is_current(&before), "nothing is known of the write yet");
         pending.complete(tags.as_slice());
         assert!(!generations.is_current(&before));
         assert!(keeps(&generations, &tags), "what is filled after the answer may be kept");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_unanswered_write_invalidates_twice_and_nothing_is_kept_between() {
+    #[test]
+    fn after_an_unanswered_write_nothing_is_kept_for_as_long_as_it_may_commit() {
         let (invalidator, generations, tags) = parts(Duration::ZERO);
-        let before = generations.read(&tags, std::time::Instant::now());
-        drop(invalidator.begin(tags.as_slice().to_vec()));
+        let begun = Instant::now();
+        let before = generations.read(&tags, begun);
+        drop(invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write));
         assert!(!generations.is_current(&before));
         assert!(!keeps(&generations, &tags));
-        let between = generations.read(&tags, std::time::Instant::now());
-        tokio::time::sleep(UNANSWERED + Duration::from_millis(1)).await;
-        assert!(!generations.is_current(&between));
+        let between = generations.read(&tags, begun + UNANSWERED / 2);
+        let after = Instant::now() + UNANSWERED;
+        assert!(generations.may_keep(&between, after).is_err(), "it was asked while the write was open");
+        assert!(generations.may_keep(&generations.read(&tags, after), after).is_ok());
     }
 
-    #[tokio::test]
-    async fn nothing_is_kept_until_replicas_have_settled() {
+    #[test]
+    fn nothing_is_kept_until_replicas_have_settled() {
         let (invalidator, generations, tags) = parts(Duration::from_secs(60));
-        invalidator.begin(tags.as_slice().to_vec()).complete(tags.as_slice());
+        invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write).complete(tags.as_slice());
         assert!(!keeps(&generations, &tags));
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use pingora::protocols::l4::stream::Stream as L4Stream;
@@ -131,7 +132,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
 
 fn bind_unix(path: &Path) -> io::Result<Listener> {
     // A file that nobody answers on was left behind by a process that was killed.
-    if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
         std::fs::remove_file(path)?;
     }
     let listener = std::os::unix::net::UnixListener::bind(path)?;

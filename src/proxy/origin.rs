@@ -69,24 +69,25 @@ pub fn prepare_request(config: &Config, request: &mut RequestHeader, forwarding:
     }
     request.remove_header(&DEBUG);
     request.insert_header(header::HOST, config.upstream.host_header())?;
-    let base_path = &config.upstream.url.base_path;
-    if !base_path.is_empty() {
-        let target = [base_path.as_bytes(), request.raw_path()].concat();
-        request.set_raw_path(&target)?;
-    }
     if let Some(key) = &config.upstream.schema_key
         && config.auth.forward_client_ip
     {
         name_client(request, forwarding, key)?;
     }
+    let base_path = &config.upstream.url.base_path;
+    if !base_path.is_empty() {
+        let target = [base_path.as_bytes(), request.raw_path()].concat();
+        request.set_raw_path(&target)?;
+    }
     Ok(())
 }
 
 /// Auth limits sign-ins by address. It believes one from a holder of a secret
-/// key alone, on requests whose API key it doesn't look at otherwise.
+/// key alone, on requests whose API key it doesn't look at otherwise. The path
+/// is compared as it is: nobody else's endpoint may ever see that key.
 fn name_client(request: &mut RequestHeader, forwarding: &Forwarding, key: &Secret) -> Result<()> {
     const GRANTS: [&str; 3] = ["refresh_token", "pkce", "id_token"];
-    let is_token_request = request.method == Method::POST && request.uri.path().ends_with("/auth/v1/token");
+    let is_token_request = request.method == Method::POST && request.uri.path() == "/auth/v1/token";
     let query = Query::parse(request.uri.query().unwrap_or_default());
     let grant = query.as_ref().ok().and_then(|query| query.get("grant_type"));
     if let (true, Some(client)) = (is_token_request, forwarding.client)
@@ -135,7 +136,7 @@ fn remove_hop_by_hop(response: &mut ResponseHeader) {
 }
 
 /// A `Location` on upstream, as the client reaches it. TUS uploads go on there.
-fn public_location(settings: &Settings, response: &HeaderMap, forwarding: &Forwarding) -> Option<String> {
+pub fn public_location(settings: &Settings, response: &HeaderMap, forwarding: &Forwarding) -> Option<String> {
     let location = response.get(header::LOCATION)?.to_str().ok()?;
     let rest = location.strip_prefix(settings.upstream_url.as_str())?;
     // `https://abc.supabase.co.evil.example` begins with the URL as well.

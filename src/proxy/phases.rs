@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::header;
+use http::header::{self, HeaderName};
+use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
-use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
@@ -18,6 +19,7 @@ use super::read::{self, Served};
 use super::respond::{self, CACHE_STATUS};
 use super::synth::Synthetic;
 use crate::cors::Preflight;
+use crate::headers;
 use crate::plan::{Plan, Why};
 use crate::telemetry::metrics::Outcome;
 
@@ -112,7 +114,13 @@ impl ProxyHttp for Phases {
             respond::synthetic(session, exchange, answer).await?;
             return Ok(true);
         }
-        name_host(session.req_header_mut())?;
+        let body_timeout = exchange.settings.config.limits.body_timeout;
+        if session.req_header().version == Version::HTTP_2 {
+            // HTTP/1 connections have theirs from the front.
+            session.set_write_timeout(Some(body_timeout));
+            session.set_total_drain_timeout(Some(body_timeout));
+        }
+        normalize(session.req_header_mut())?;
         exchange.meet(session);
         let mut plan = exchange.plan(session.req_header(), None);
         let mut body = Bytes::new();
@@ -143,6 +151,25 @@ impl ProxyHttp for Phases {
         }
         // Nothing was sent, so another address may be tried whatever the method.
         error.set_retry(exchange.attempts < MAX_ATTEMPTS);
+        error
+    }
+
+    /// Only what is safe is sent again where a kept connection turns out dead:
+    /// a DELETE with `limit` would delete twice.
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        _exchange: &mut Exchange,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("peer: {}", peer._address));
+        if session.req_header().method.is_safe() && !session.as_ref().retry_buffer_truncated() {
+            error.retry.decide_reuse(client_reused);
+        } else {
+            error.set_retry(false);
+        }
         error
     }
 
@@ -179,10 +206,10 @@ impl ProxyHttp for Phases {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        if response.status.is_informational() && response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
-        exchange.answered(&self.gateway, session.req_header(), response.status);
+        exchange.answered(&self.gateway, session.req_header(), response);
         if let Some(forwarding) = &exchange.forwarding {
             origin::prepare_response(&exchange.settings, response, forwarding)?;
         }
@@ -198,6 +225,8 @@ impl ProxyHttp for Phases {
         error: &Error,
         exchange: &mut Exchange,
     ) -> FailToProxy {
+        // Before anybody is told: nobody may be given what the request has touched.
+        exchange.abandon();
         let Some(answer) = answer_to(error) else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
@@ -209,7 +238,10 @@ impl ProxyHttp for Phases {
         }
         let error_code = answer.status.as_u16();
         // A client that has part of an answer is told by the connection's end.
-        if session.response_written().is_none() {
+        let begun = session.response_written().is_some_and(|response| {
+            !response.status.is_informational() || response.status == StatusCode::SWITCHING_PROTOCOLS
+        });
+        if !begun {
             session.set_keepalive(None);
             if let Err(error) = respond::synthetic(session, exchange, answer).await {
                 tracing::debug!(%error, "answer not written");
@@ -226,17 +258,45 @@ impl ProxyHttp for Phases {
     fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
         true
     }
+
+    /// Pingora's own lines name the request by [`Self::request_summary`]; one a try is too many.
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _exchange: &Exchange,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    /// Without the query, which may hold credentials.
+    fn request_summary(&self, session: &Session, _exchange: &Exchange) -> String {
+        let request = session.req_header();
+        format!("{} {}", request.method, request.uri.path())
+    }
 }
 
-/// HTTP/2 names the host in `:authority`; from here on it is in `Host`, as in HTTP/1.
-fn name_host(request: &mut RequestHeader) -> Result<()> {
-    let authority = request.uri.authority().map(|authority| authority.to_string());
-    match authority {
-        Some(authority) if !request.headers.contains_key(header::HOST) => {
-            request.insert_header(header::HOST, authority)
-        }
-        _ => Ok(()),
+/// Makes of the head what everybody after this point reads alike.
+///
+/// The host is in `Host`, where HTTP/2 has it in `:authority`, and the target
+/// begins with its path, where HTTP/1 may send a URL. Fields
+/// that `Connection` names are gone, since Pingora would drop them on the way,
+/// after they were read here.
+fn normalize(request: &mut RequestHeader) -> Result<()> {
+    if let Some(authority) = request.uri.authority().map(ToString::to_string) {
+        request.insert_header(header::HOST, authority)?;
     }
+    let is_origin_form = request.raw_path().starts_with(b"/") || request.raw_path() == b"*";
+    if request.raw_path_is_utf8() && !is_origin_form {
+        // The URI has the path alone, the bytes for the wire have the URL.
+        request.set_uri(request.uri.clone());
+    }
+    const PINGORAS: [HeaderName; 3] = [header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING];
+    for name in headers::hop_by_hop(&request.headers).iter().filter(|name| !PINGORAS.contains(name)) {
+        request.remove_header(name);
+    }
+    Ok(())
 }
 
 /// What a client is told of an error; `None` where he is gone.
@@ -269,8 +329,16 @@ async fn read_body(session: &mut Session, exchange: &mut Exchange) -> Result<Opt
     }
     session.enable_retry_buffering();
     let mut body = BytesMut::with_capacity(length);
-    while let Some(part) = session.read_request_body().await? {
-        body.extend_from_slice(&part);
+    let patience = exchange.settings.config.limits.body_timeout;
+    loop {
+        let part = tokio::time::timeout(patience, session.read_request_body()).await.map_err(|_| {
+            let mut error = Error::explain(ErrorType::ReadTimedout, "the body paused for too long");
+            error.as_down();
+            error
+        })?;
+        match part? {
+            Some(part) => body.extend_from_slice(&part),
+            None => return Ok(Some(body.freeze())),
+        }
     }
-    Ok(Some(body.freeze()))
 }

@@ -55,6 +55,11 @@ impl Preflights {
         Some((answer, i64::try_from(left.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// Forgets all answers.
+    pub fn clear(&self) {
+        self.kept.clear();
+    }
+
     /// Asks upstream, and keeps a 2xx.
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{Method, StatusCode, Uri};
+use http::header::{HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::{Method, StatusCode};
 use pingora::Result;
 use pingora::proxy::Session;
 
@@ -14,10 +15,11 @@ use super::gateway::Gateway;
 use super::respond;
 use super::synth::Synthetic;
 use crate::cache::{
-    CacheStatus, Entry, Forwarded, RequestDirectives, Standing, Timestamp, Turn, Waited, standing,
+    CacheStatus, Entry, Forwarded, RequestDirectives, Snapshot, Standing, Timestamp, Turn, Waited, standing,
 };
 use crate::identity::{FillCredentials, Refusal};
 use crate::plan::{ReadPlan, Why};
+use crate::request::Dialect;
 use crate::telemetry::metrics::Outcome;
 use crate::upstream::FetchError;
 
@@ -35,6 +37,8 @@ struct Lookup<'a> {
     plan: Arc<ReadPlan>,
     /// A function's; empty otherwise.
     body: Bytes,
+    /// The client's `Cache-Control`, where it counts.
+    directives: Option<RequestDirectives>,
     /// What is stored but stale, and how stale.
     stale: Option<Stale>,
     why: Forwarded,
@@ -48,9 +52,15 @@ struct Stale {
 
 /// What became of a miss.
 enum Obtained {
-    Entry { entry: Arc<Entry>, stored: bool, collapsed: bool },
+    Entry {
+        entry: Arc<Entry>,
+        stored: bool,
+        collapsed: bool,
+    },
     Response(Box<Unstored>),
     Failed(FetchError),
+    /// More fills are under way than there may be.
+    Crowded,
 }
 
 /// Answers a read from the cache, or from upstream by way of the cache.
@@ -76,7 +86,7 @@ pub async fn serve(
     let withheld = !plan.admitted && found.take().is_some();
     let now = Timestamp::from(SystemTime::now());
     let why = if withheld { Forwarded::Bypass } else { Forwarded::UriMiss };
-    let mut lookup = Lookup { gateway, plan: Arc::new(plan), body, stale: None, why };
+    let mut lookup = Lookup { gateway, plan: Arc::new(plan), body, directives, stale: None, why };
     if let Some(entry) = found {
         match standing(&entry, directives.as_ref(), now) {
             Standing::Fresh { ttl } => {
@@ -104,6 +114,10 @@ pub async fn serve(
             lookup.why = Forwarded::Request;
         }
     }
+    if lookup.is_vain() {
+        exchange.cache_status = Some(CacheStatus::forwarded(lookup.why).header_value());
+        return Ok(Served::Forward);
+    }
     let obtained = lookup.obtain(session, exchange).await;
     lookup.answer(session, exchange, obtained).await
 }
@@ -121,29 +135,48 @@ impl Lookup<'_> {
         Ok(Served::Answered)
     }
 
-    fn fill(&self, session: &Session, exchange: &Exchange, stale: Option<Arc<Entry>>) -> Fill {
-        let request = session.req_header();
-        let uri: &Uri = &request.uri;
-        let sent = (&request.method, uri, &request.headers, self.body.clone());
-        Fill::new(self.gateway, &exchange.settings, &self.plan, sent, stale)
+    fn fill(
+        &self,
+        session: &Session,
+        exchange: &Exchange,
+        snapshot: Snapshot,
+        stale: Option<Arc<Entry>>,
+    ) -> Result<Fill, FetchError> {
+        let sent = (session.req_header(), self.body.clone());
+        Fill::new(self.gateway, &exchange.settings, &self.plan, sent, snapshot, stale)
     }
 
-    /// Fetches behind the client's back, unless somebody does so already or
-    /// the last answer could not be stored.
+    fn snapshot(&self) -> Snapshot {
+        self.gateway.generations.read(self.plan.entry_tags.all(), Instant::now())
+    }
+
+    /// Fetches behind the client's back, unless somebody does so already, the
+    /// last answer could not be stored, or too much is being fetched.
     fn refresh(&self, session: &Session, exchange: &Exchange, entry: Arc<Entry>) {
-        let fill = self.fill(session, exchange, Some(entry));
-        if let Turn::Lead(leader) = self.turn(&fill) {
-            drop(fill.start(Some(leader)));
+        let snapshot = self.snapshot();
+        let Turn::Lead(leader) = self.turn(session, &snapshot) else { return };
+        let Ok(place) = self.gateway.fills.clone().try_acquire_owned() else { return };
+        if let Ok(fill) = self.fill(session, exchange, snapshot, Some(entry)) {
+            drop(fill.start(Some(leader), place));
         }
+    }
+
+    /// Whether a fill would be thrown away: the last one of this key was, its
+    /// answer could not have been passed on to this client either, and nothing
+    /// stale is there to be served in its place.
+    fn is_vain(&self) -> bool {
+        let own_request_differs = matches!(self.plan.credentials, FillCredentials::Anonymous { .. })
+            || self.plan.dialect != Dialect::Rest;
+        let in_vain = self.stale.is_none() && own_request_differs;
+        in_vain && self.gateway.flights.is_unstorable(&self.plan.key, Instant::now())
     }
 
     /// Asks upstream, or waits for somebody who does.
     async fn obtain(&self, session: &Session, exchange: &Exchange) -> Obtained {
         let patience = exchange.settings.config.upstream.response_timeout;
         loop {
-            let fill = self.fill(session, exchange, self.stale.as_ref().map(|stale| stale.entry.clone()));
-            let head = fill.is_head();
-            let leader = match self.turn(&fill) {
+            let snapshot = self.snapshot();
+            let leader = match self.turn(session, &snapshot) {
                 Turn::Lead(leader) => Some(leader),
                 Turn::Alone => None,
                 Turn::Wait(waiter) => match waiter.wait(patience).await {
@@ -155,15 +188,22 @@ impl Lookup<'_> {
                 },
             };
             // Between the miss and the turn an earlier leader may have stored the answer.
+            let is_head = session.req_header().method == Method::HEAD;
             if leader.is_some()
-                && let Some(entry) = self.stored_meanwhile(head)
+                && let Some(entry) = self.stored_meanwhile(is_head)
             {
                 if let Some(leader) = leader {
                     leader.share(entry.clone());
                 }
                 return Obtained::Entry { entry, stored: false, collapsed: true };
             }
-            return match fill.start(leader).await {
+            let Ok(place) = self.gateway.fills.clone().try_acquire_owned() else { return Obtained::Crowded };
+            let stale = self.stale.as_ref().map(|stale| stale.entry.clone());
+            let filled = match self.fill(session, exchange, snapshot, stale) {
+                Ok(fill) => fill.start(leader, place).await,
+                Err(error) => return Obtained::Failed(error),
+            };
+            return match filled {
                 Ok(Ok(Filled::Entry { entry, kept })) => {
                     Obtained::Entry { entry, stored: kept.is_ok(), collapsed: false }
                 }
@@ -175,11 +215,12 @@ impl Lookup<'_> {
     }
 
     /// Whether to fetch or to wait. Who is not admitted has to hear upstream himself.
-    fn turn(&self, fill: &Fill) -> Turn<Arc<Entry>> {
+    fn turn(&self, session: &Session, snapshot: &Snapshot) -> Turn<Arc<Entry>> {
         if !self.plan.admitted {
             return Turn::Alone;
         }
-        self.gateway.flights.join(&self.plan.key, fill.is_head(), fill.snapshot(), Instant::now())
+        let is_head = session.req_header().method == Method::HEAD;
+        self.gateway.flights.join(&self.plan.key, is_head, snapshot, Instant::now())
     }
 
     fn stored_meanwhile(&self, head: bool) -> Option<Arc<Entry>> {
@@ -192,7 +233,7 @@ impl Lookup<'_> {
             head,
             &self.gateway.generations,
         )?;
-        let fresh = standing(&entry, None, Timestamp::from(SystemTime::now()));
+        let fresh = standing(&entry, self.directives.as_ref(), Timestamp::from(SystemTime::now()));
         matches!(fresh, Standing::Fresh { .. }).then_some(entry)
     }
 
@@ -221,11 +262,16 @@ impl Lookup<'_> {
                 {
                     return self.stale_if_error(session, exchange, stale, Some(answered)).await;
                 }
-                if matches!(self.plan.credentials, FillCredentials::Anonymous { .. }) {
+                if self.is_for_the_clients_own_request(session) {
                     exchange.cache_status = Some(status.header_value());
                     return Ok(Served::Forward);
                 }
-                respond::unstored(session, exchange, *response, status).await?;
+                let why = response.why.to_string();
+                respond::unstored(session, exchange, *response, status.detail(&why)).await?;
+            }
+            Obtained::Crowded => {
+                exchange.cache_status = Some(status.detail("crowded").header_value());
+                return Ok(Served::Forward);
             }
             Obtained::Failed(error) => {
                 tracing::warn!(route = self.plan.route.name, %error, "fill failed");
@@ -238,6 +284,16 @@ impl Lookup<'_> {
             }
         }
         Ok(Served::Answered)
+    }
+
+    /// Whether an answer that can't be stored is not to be passed on: it was
+    /// asked for without the client's credentials, or without the range and
+    /// the conditions that he sent for an object.
+    fn is_for_the_clients_own_request(&self, session: &Session) -> bool {
+        const CUTS: [HeaderName; 4] = [RANGE, IF_RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE];
+        let headers = &session.req_header().headers;
+        let cut = self.plan.dialect != Dialect::Rest && CUTS.iter().any(|name| headers.contains_key(name));
+        cut || matches!(self.plan.credentials, FillCredentials::Anonymous { .. })
     }
 
     /// What is stale, may be served on an error, and has not been invalidated meanwhile.

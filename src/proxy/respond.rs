@@ -14,7 +14,7 @@ use pingora::{Error, ErrorType, Result};
 use super::exchange::Exchange;
 use super::fill::Unstored;
 use super::gateway::{Gateway, Settings};
-use super::origin::DEBUG;
+use super::origin::{self, DEBUG};
 use super::preflight::PreflightAnswer;
 use super::synth::Synthetic;
 use crate::cache::encoding::negotiate;
@@ -125,18 +125,25 @@ pub async fn unstored(
     answer: Unstored,
     status: CacheStatus<'_>,
 ) -> Result<()> {
-    let Unstored { head, read, rest } = answer;
+    let Unstored { head, read, rest, .. } = answer;
     let mut headers = head.headers;
     headers::remove_hop_by_hop(&mut headers);
     headers::remove_not_passed_on(&mut headers);
+    if let Some(forwarding) = &exchange.forwarding
+        && let Some(location) = origin::public_location(&exchange.settings, &headers, forwarding)
+        && let Ok(location) = HeaderValue::try_from(location)
+    {
+        headers.insert(header::LOCATION, location);
+    }
     exchange.settings.cors.allow(&session.req_header().headers, &mut headers);
     headers.append(CACHE_STATUS, status.header_value());
     let Some(mut rest) = rest.filter(|_| session.req_header().method != Method::HEAD) else {
         return write(session, head.status, &headers, read).await;
     };
     let mut response = response_header(head.status, &headers)?;
+    let has_body = !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let knows_chunks = session.req_header().version == Version::HTTP_11;
-    if knows_chunks && !headers.contains_key(header::CONTENT_LENGTH) {
+    if has_body && knows_chunks && !headers.contains_key(header::CONTENT_LENGTH) {
         // Otherwise the end of the body would be the end of the connection.
         response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }

@@ -31,6 +31,16 @@ impl Synthetic {
         }
     }
 
+    /// The method is none that a proxy of this kind serves.
+    pub const fn method_not_allowed() -> Self {
+        Self {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            message: "The method is not allowed.",
+            details: "Sluice opens no tunnels.",
+            hint: "Send the request to the resource itself.",
+        }
+    }
+
     /// The head of the request is larger than the limits allow.
     pub const fn head_too_large(details: &'static str) -> Self {
         Self {

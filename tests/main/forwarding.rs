@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::backend;
 use crate::support::faulty::{Act, Answer, Faulty};
-use crate::support::http::Connection;
+use crate::support::http::{Connection, Request};
 use crate::support::script;
 use crate::support::sluice::{Setup, Sluice};
 use crate::support::token::alice;
@@ -381,4 +381,50 @@ fn a_body_that_stops_coming_is_given_up() {
     let answer = connection.read("POST");
     assert!(answer.as_ref().map_or(true, |answer| answer.status >= 400), "{answer:?}");
     connection.stream().write_all(b"x").ok();
+}
+
+#[test]
+fn the_secret_key_goes_to_the_token_endpoint_alone() {
+    let upstream = Faulty::start();
+    upstream.always("POST", Answer::json("{}").act());
+    let sluice = Setup::new(&upstream.url())
+        .section("upstream", "schema_key = \"the-secret-key\"\n")
+        .section("auth", "forward_client_ip = true\n")
+        .start();
+    let told = |target: &str| {
+        sluice.request("POST", target).apikey("the-anon-key").json(&json!({})).send();
+        let path = target.split('?').next().unwrap();
+        let seen = upstream.requests(&format!("POST {path}")).pop().unwrap();
+        (seen.header("apikey").map(str::to_owned), seen.header("sb-forwarded-for").map(str::to_owned))
+    };
+    let anons = (Some("the-anon-key".to_owned()), None);
+    let (key, client) = told("/auth/v1/token?grant_type=refresh_token");
+    assert_eq!((key.as_deref(), client.as_deref()), (Some("the-secret-key"), Some("127.0.0.1")));
+    for target in [
+        "/auth/v1/token?grant_type=password",
+        "/storage/v1/object/b/auth/v1/token?grant_type=pkce",
+        "/functions/v1/f/auth/v1/token?grant_type=pkce",
+        "/x/auth/v1/token?grant_type=id_token",
+    ] {
+        assert_eq!(told(target), anons, "{target}");
+    }
+}
+
+#[test]
+fn an_error_follows_a_100() {
+    let (upstream, sluice) = in_front();
+    upstream.always("PUT /rest/v1/users", Act::Drop);
+    let request = sluice.request("PUT", "/rest/v1/users?id=eq.1").header("Expect", "100-continue").body("{}");
+    let answer = request.send();
+    assert_eq!(answer.status, 502, "{}", answer.text());
+}
+
+#[test]
+fn the_target_of_an_absolute_url_is_its_path() {
+    let (upstream, sluice) = in_front();
+    upstream.always("GET /functions/v1/f", Answer::json("{}").act());
+    let url = format!("{}/functions/v1/f?x=1", sluice.url());
+    Request::new(sluice.address(), "GET", &url).send().expect(200);
+    let seen = upstream.requests("GET /functions/v1/f").pop().unwrap();
+    assert_eq!(seen.header("x-forwarded-host"), Some(sluice.address()));
 }

@@ -370,3 +370,20 @@ fn storage_uploads_touch_their_object() {
         sluice.get(&object("two.png")).send().expect(200).expect_hit();
     }
 }
+
+#[test]
+fn a_write_behind_another_spelling_of_its_path_is_seen() {
+    let sluice = Setup::new(&backend::shared().url()).with_schema().start();
+    let id = new_user();
+    let target = format!("/rest/v1/users?id=eq.{id}");
+    for (round, path) in ["/rest%2Fv1%2Fusers", "/rest/v1//users", "/x/../rest/v1/users"].iter().enumerate() {
+        read(&sluice, &target);
+        let name = format!("renamed {round}");
+        let spelled = format!("{path}?id=eq.{id}");
+        write(&sluice, "PATCH", &spelled, &json!({ "name": name }));
+        let direct = crate::support::http::Request::new(&backend::shared().address(), "GET", &target)
+            .anonymous()
+            .send();
+        assert_eq!(read(&sluice, &target).json(), direct.json(), "{path}");
+    }
+}

@@ -196,3 +196,29 @@ fn public_objects_neither_need_nor_send_credentials() {
     ask(&sluice).expect_hit();
     sluice.get(TARGET).bearer("forged").send().expect(200).expect_hit();
 }
+
+#[test]
+fn an_answer_that_is_too_old_for_the_client_is_fetched_anew() {
+    let (upstream, sluice) = in_front("request_directives = \"obey\"");
+    upstream.always(TARGET, Answer::new(200, "x").header("Cache-Control", "max-age=60").act());
+    ask(&sluice).expect_stored();
+    eventually("it has an age", || ask(&sluice).header("age") != Some("0"));
+    for directive in ["max-age=0", "min-fresh=1000"] {
+        let before = upstream.count(TARGET);
+        sluice.get(TARGET).header("Cache-Control", directive).send().expect(200).expect_no_hit();
+        assert_eq!(upstream.count(TARGET), before + 1, "{directive}");
+    }
+}
+
+#[test]
+fn a_part_of_what_is_too_large_to_store_is_a_part() {
+    let (upstream, sluice) = in_front("max_body = \"1KiB\"");
+    let large = Answer::new(200, vec![b'x'; 10_000]).header("Cache-Control", "max-age=60");
+    upstream.always(TARGET, large.act());
+    ask(&sluice).expect_no_hit();
+    let before = upstream.count(TARGET);
+    ask(&sluice).expect_no_hit();
+    assert_eq!(upstream.count(TARGET), before + 1, "a fill in vain");
+    sluice.get(TARGET).header("Range", "bytes=0-9").send();
+    assert_eq!(upstream.requests(TARGET).pop().unwrap().header("range"), Some("bytes=0-9"));
+}

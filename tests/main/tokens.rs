@@ -201,3 +201,25 @@ fn no_secret_and_no_token_is_ever_logged() {
     }
     assert!(log.contains("/rest/v1/users"), "the access log is on");
 }
+
+#[test]
+fn a_key_is_learned_from_answers_of_postgrest_alone() {
+    let upstream = Faulty::in_front_of(&backend::shared().url());
+    let sluice = Setup::new(&upstream.url()).start();
+    let junk = "sb_publishable_junk";
+    sluice.get(TARGET).anonymous().send().expect(200);
+    for target in ["/functions/v1/open", "/rest/v1/../../functions/v1/open", "/rest/v1//open"] {
+        upstream.always(target, Answer::json("{}").act());
+        sluice.get(target).apikey(junk).bearer(alice().sign()).send().expect(200);
+    }
+    upstream.always(TARGET, Answer::new(401, r#"{"message":"Invalid API key"}"#).act());
+    sluice.get(TARGET).apikey(junk).bearer(alice().sign()).send().expect(401).expect_no_hit();
+}
+
+#[test]
+fn a_token_that_comes_as_the_key_alone_is_answered_by_upstream() {
+    let sluice = real().start();
+    for _ in 0..2 {
+        sluice.get(TARGET).apikey(alice().sign().to_string()).send().expect_bypass("api-key-not-anonymous");
+    }
+}

@@ -119,3 +119,22 @@ fn an_unresolvable_upstream_is_an_error_and_no_hang() {
     sluice.get("/functions/v1/x").anonymous().send().expect(502);
     sluice.admin("GET", "/readyz").send().expect(200);
 }
+
+#[test]
+fn what_a_write_touched_is_not_served_in_place_of_an_error() {
+    let (upstream, sluice) = in_front("ttl = \"1s\"\nstale_if_error = \"1h\"");
+    sluice.get(TARGET).anonymous().send().expect_stored();
+    upstream.always(ROUTE, Answer::new(503, "{}").act());
+    eventually("the entry expires", || {
+        sluice.get(TARGET).anonymous().send().cache_status().contains("stale-if-error")
+    });
+    let gate = Gate::new();
+    let before = upstream.count(ROUTE);
+    upstream.once(ROUTE, Act::Hold(gate.clone(), Box::new(Answer::new(503, "{}").act())));
+    let read = sluice.get(TARGET).anonymous().begin();
+    upstream.wait_for(ROUTE, before + 1);
+    sluice.request("PATCH", TARGET).anonymous().json(&serde_json::json!({ "name": "x" })).send();
+    gate.open();
+    let answer = read.finish();
+    assert!(answer.status >= 500, "{}: {}", answer.status, answer.text());
+}

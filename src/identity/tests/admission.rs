@@ -132,7 +132,7 @@ fn fill(
     scope: &Scope,
     request: &HeaderMap,
 ) -> Result<FillCredentials, Refusal> {
-    let caller = identify(authenticator, request).unwrap();
+    let caller = identify(authenticator, request)?;
     fill_credentials(scope, &caller, request, &query(""))
 }
 

@@ -6,6 +6,13 @@ use super::*;
 
 const LISTED: &str = "sb_publishable_listed";
 
+fn subject(caller: &Caller) -> Option<&str> {
+    match caller.identity() {
+        Identity::Token(token) => token.subject(),
+        _ => None,
+    }
+}
+
 #[test]
 fn requests_that_bypass_by_their_credentials() {
     let token = format!("Bearer {}", Issuer::secret().sign(&user("u1")));
@@ -66,7 +73,7 @@ fn the_bearer_scheme_is_read_in_any_case() {
     for scheme in ["Bearer", "bearer", "BEARER", "Bearer "] {
         let request = headers(&[("authorization", &format!("{scheme} {token}")), ("apikey", LISTED)]);
         let caller = identify(&authenticator(), &request).unwrap();
-        assert_eq!(caller.verified_token().and_then(|token| token.subject()), Some("u1"), "{scheme}");
+        assert_eq!(subject(&caller), Some("u1"), "{scheme}");
     }
 }
 
