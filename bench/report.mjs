@@ -28,16 +28,25 @@ export function machine(oha) {
   const first = (command, ...options) => execFileSync(command, options, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim().split("\n")[0];
   // nginx prints its version on standard error.
   const nginx = first("sh", "-c", 'PATH="$PATH:/usr/sbin" nginx -v 2>&1').replace("nginx version: nginx/", "nginx ");
-  const changed = first("git", "-C", root, "status", "--porcelain", "--", "src", "Cargo.lock") ? ", with changes" : "";
-  const commit = `commit ${first("git", "-C", root, "rev-parse", "--short", "HEAD")}${changed}`;
   const cpu = /^model name\s*: (.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? os.arch();
   return {
     lines: [
       `- ${os.cpus().length} cores (${cpu}), ${Math.round(os.totalmem() / 2 ** 30)} GiB, Linux ${os.release()}`,
-      `- ${first(program, "--version")} (${commit}), ${first("rustc", "--version").split(" (")[0]}`,
+      `- ${first(program, "--version")}${commit()}, ${first("rustc", "--version").split(" (")[0]}`,
       `- ${nginx}, ${first(postgrestProgram(), "--version")}, ${first(postgresProgram("postgres"), "--version").split(" (").slice(0, 2).join(" (")}, ${oha}`,
     ],
   };
+}
+
+/** The commit that was built, where this is a repository. */
+function commit() {
+  const git = (...options) => execFileSync("git", ["-C", root, ...options], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+  try {
+    const changed = git("status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock") ? ", with changes" : "";
+    return ` (commit ${git("rev-parse", "--short", "HEAD")}${changed})`;
+  } catch {
+    return "";
+  }
 }
 
 /** Aligned Markdown: the first column to the left, the others to the right. */
