@@ -1,5 +1,5 @@
-# `make test` runs everything, `make demo` shows it; both do their own set-up.
-.PHONY: setup test demo
+# `make test` runs everything, `make demo` shows it, `make bench` measures it; each does its own set-up.
+.PHONY: setup test demo bench
 
 setup:
 	@.ci/setup
@@ -15,3 +15,10 @@ test: setup
 demo: setup
 	cargo build --locked --release
 	@ONCE=$(ONCE) node --no-warnings demo/demo.mjs
+
+# QUICK=1: one short turn, docs/benchmarks.md is left alone. TURNS, SECONDS_EACH: 5 and 5.
+bench: setup
+	@PATH="$$PATH:$$HOME/.cargo/bin" oha --version >/dev/null 2>&1 || \
+	{ echo "oha isn't there. Install it with: cargo install oha --locked" >&2; exit 1; }
+	cargo build --locked --release
+	@QUICK=$(QUICK) TURNS=$(TURNS) SECONDS_EACH=$(SECONDS_EACH) node --no-warnings bench/bench.mjs

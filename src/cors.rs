@@ -1,6 +1,7 @@
 //! CORS: what lets scripts of other origins read answers that upstream never
 //! saw, and the preflights that are kept.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -81,6 +82,10 @@ impl Cors {
 /// included: upstream's own list, else PostgREST's, plus Sluice's. `None`
 /// where nothing is to be changed.
 pub fn exposed(response: &HeaderMap) -> Option<HeaderValue> {
+    static DEFAULT: LazyLock<Option<HeaderValue>> = LazyLock::new(|| merged(String::new()));
+    if !response.contains_key(ACCESS_CONTROL_EXPOSE_HEADERS) {
+        return DEFAULT.clone();
+    }
     let mut list = String::new();
     for line in response.get_all(ACCESS_CONTROL_EXPOSE_HEADERS) {
         let line = line.to_str().ok()?;
@@ -93,6 +98,11 @@ pub fn exposed(response: &HeaderMap) -> Option<HeaderValue> {
     if list.len() > MAX_EXPOSED || names(&list).any(|name| name == "*") {
         return None;
     }
+    merged(list)
+}
+
+/// Upstream's names, PostgREST's where there are none, and Sluice's.
+fn merged(mut list: String) -> Option<HeaderValue> {
     if names(&list).next().is_none() {
         list = POSTGREST_EXPOSED.join(", ");
     }

@@ -1,4 +1,5 @@
-//! A downstream connection as Pingora sees it: cut off at the end of one message.
+//! A downstream connection as Pingora sees it: cut off at the end of one
+//! message, and written to in large pieces.
 //!
 //! Pingora reads ahead while it waits for upstream, to notice a client that
 //! goes away, and takes bytes of the next request for an error. [`Wire`] lets
@@ -8,7 +9,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
@@ -18,10 +19,15 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::head::Framing;
 
+/// Least room for a read of a head: most fit, which saves a call to the kernel.
+const HEAD_ROOM: usize = 4096;
+/// Writes below this size are gathered until Pingora flushes: head and body of
+/// a small answer leave in one call.
+const GATHERED: usize = 16 * 1024;
 /// Most bytes of later requests that are kept while one is answered.
 const READ_AHEAD: usize = 64 * 1024;
 
@@ -40,12 +46,14 @@ pub struct Wire {
     inner: Stream,
     ahead: BytesMut,
     allowance: Allowance,
+    /// What was written and not sent yet.
+    behind: BytesMut,
 }
 
 impl Wire {
     /// Wraps a connection, nothing read yet.
     pub fn new(inner: Stream) -> Self {
-        Self { inner, ahead: BytesMut::new(), allowance: Allowance::Bytes(0) }
+        Self { inner, ahead: BytesMut::new(), allowance: Allowance::Bytes(0), behind: BytesMut::new() }
     }
 
     /// Takes the connection back from Pingora; `None` if it was not a [`Wire`].
@@ -64,6 +72,7 @@ impl Wire {
     ///
     /// Those of the connection.
     pub async fn fill(&mut self) -> io::Result<usize> {
+        self.ahead.reserve(HEAD_ROOM);
         self.inner.read_buf(&mut self.ahead).await
     }
 
@@ -99,6 +108,18 @@ impl Wire {
         }
         Poll::Pending
     }
+
+    /// Sends what was gathered.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.behind.is_empty() {
+            let sent = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.behind))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.behind.advance(sent);
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl AsyncRead for Wire {
@@ -133,26 +154,23 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        if self.behind.len() + bytes.len() > GATHERED {
+            ready!(self.poll_send(cx))?;
+        }
+        if bytes.len() > GATHERED {
+            return Pin::new(&mut self.inner).poll_write(cx, bytes);
+        }
+        self.behind.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
@@ -160,7 +178,9 @@ impl AsyncWrite for Wire {
 #[async_trait]
 impl Shutdown for Wire {
     async fn shutdown(&mut self) {
-        self.inner.shutdown().await;
+        // A connection that fails here is closing anyway.
+        let _ = AsyncWriteExt::flush(self).await;
+        Shutdown::shutdown(&mut *self.inner).await;
     }
 }
 
@@ -203,7 +223,6 @@ impl Peek for Wire {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncWriteExt;
 
     async fn wire_with(text: &[u8]) -> (Wire, tokio::io::DuplexStream) {
         let (near, mut far) = tokio::io::duplex(4096);
@@ -225,6 +244,27 @@ mod tests {
         let pending = futures_util::poll!(std::pin::pin!(wire.read(&mut beyond)));
         assert!(pending.is_pending(), "bytes of the next message are not the current one's");
         assert_eq!(wire.buffered(), b"XTmore");
+    }
+
+    #[tokio::test]
+    async fn small_writes_leave_together_when_flushed() {
+        let (mut wire, mut far) = wire_with(b"x").await;
+        wire.write_all(b"head").await.unwrap();
+        wire.write_all(b"body").await.unwrap();
+        let mut seen = [0; 16];
+        assert!(futures_util::poll!(std::pin::pin!(far.read(&mut seen))).is_pending(), "nothing was flushed");
+        wire.flush().await.unwrap();
+        assert_eq!(far.read(&mut seen).await.unwrap(), 8);
+        let large = vec![b'y'; 3 * GATHERED];
+        let writing = tokio::spawn(async move {
+            wire.write_all(b"head").await.unwrap();
+            wire.write_all(&large).await.unwrap();
+            AsyncWriteExt::shutdown(&mut wire).await.unwrap();
+        });
+        let mut all = Vec::new();
+        far.read_to_end(&mut all).await.unwrap();
+        writing.await.unwrap();
+        assert_eq!((all.len(), &all[..5]), (4 + 3 * GATHERED, &b"heady"[..]));
     }
 
     #[tokio::test]
