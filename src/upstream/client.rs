@@ -2,7 +2,6 @@
 //! connections, no redirects, nothing sent twice but what may be.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -76,7 +75,6 @@ struct Inner {
     host_header: HeaderValue,
     connect_timeout: Duration,
     response_timeout: Duration,
-    resent: AtomicU64,
 }
 
 impl Client {
@@ -120,7 +118,6 @@ impl Client {
                 .map_err(|_| invalid("The Host header", &settings.host_header))?,
             connect_timeout: settings.connect_timeout,
             response_timeout: settings.response_timeout,
-            resent: AtomicU64::new(0),
         })))
     }
 
@@ -139,17 +136,11 @@ impl Client {
         let spare = repeatable.then(|| request.clone());
         match (self.exchange(request).await, spare) {
             (Err(Failure { idle_death: true, .. }), Some(request)) => {
-                self.0.resent.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!("a kept connection to upstream was dead, the request is sent once more");
                 self.exchange(request).await.map_err(|failure| failure.error)
             }
             (outcome, _) => outcome.map_err(|failure| failure.error),
         }
-    }
-
-    /// How many requests were sent a second time so far.
-    pub fn resent(&self) -> u64 {
-        self.0.resent.load(Ordering::Relaxed)
     }
 
     /// Fetches a small document, a JWKS for instance, from any `http` or

@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use http_body_util::BodyExt;
@@ -113,6 +113,14 @@ async fn answer(client: &Client) -> Result<Bytes, FetchError> {
     }
 }
 
+/// A connection is kept once its own task has seen the end of the body. The
+/// tests run on one thread, so that task only needs its turn.
+async fn connection_goes_back() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn requests_are_addressed_to_upstream_and_connections_kept() {
     let upstream = upstream(&[Act::Say(OK), Act::Say(OK)]).await;
@@ -120,13 +128,11 @@ async fn requests_are_addressed_to_upstream_and_connections_kept() {
     let client = client_of(settings, vec![upstream.address]);
     for _ in 0..2 {
         assert_eq!(answer(&client).await.unwrap(), "ok");
-        // The connection goes back to the pool behind the body.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        connection_goes_back().await;
     }
     let expected = "GET /base/rest/v1/users?id=eq.1 HTTP/1.1\r\nhost: abc.supabase.example\r\n\r\n";
     assert_eq!(*upstream.requests.lock(), [expected, expected]);
     assert_eq!(upstream.connections.load(Ordering::SeqCst), 1);
-    assert_eq!(client.resent(), 0);
 }
 
 #[tokio::test]
@@ -135,9 +141,9 @@ async fn a_read_over_a_dead_kept_connection_is_sent_once_more() {
     let client = client(upstream.address);
     for _ in 0..2 {
         assert_eq!(answer(&client).await.unwrap(), "ok");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        connection_goes_back().await;
     }
-    assert_eq!((upstream.requests.lock().len(), client.resent()), (3, 1));
+    assert_eq!(upstream.requests.lock().len(), 3);
 }
 
 #[tokio::test]
@@ -145,7 +151,7 @@ async fn it_is_not_sent_a_third_time() {
     let upstream = upstream(&[Act::Say(OK), Act::SayAndClose(""), Act::SayAndClose(""), Act::Say(OK)]).await;
     let client = client(upstream.address);
     answer(&client).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    connection_goes_back().await;
     assert!(matches!(answer(&client).await, Err(FetchError::Broken(_))));
     assert_eq!(upstream.requests.lock().len(), 3);
 }
@@ -155,9 +161,9 @@ async fn a_write_is_never_sent_twice() {
     let upstream = upstream(&[Act::Say(OK), Act::SayAndClose(""), Act::Say(OK)]).await;
     let client = client(upstream.address);
     answer(&client).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    connection_goes_back().await;
     assert!(matches!(client.send(request(Method::POST)).await, Err(FetchError::Broken(_))));
-    assert_eq!((upstream.requests.lock().len(), client.resent()), (2, 0));
+    assert_eq!(upstream.requests.lock().len(), 2);
 }
 
 #[tokio::test]
@@ -165,7 +171,7 @@ async fn a_new_connection_that_dies_is_an_error() {
     let upstream = upstream(&[Act::SayAndClose(""), Act::Say(OK)]).await;
     let client = client(upstream.address);
     assert!(matches!(answer(&client).await, Err(FetchError::Broken(_))));
-    assert_eq!((upstream.requests.lock().len(), client.resent()), (1, 0));
+    assert_eq!(upstream.requests.lock().len(), 1);
 }
 
 #[tokio::test]
