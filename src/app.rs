@@ -5,6 +5,7 @@ mod reload;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -92,6 +93,7 @@ pub async fn serve(config: Config, load: impl Fn() -> Result<Config, String>) ->
     signals.until_stop(|| reloader.reload()).await;
 
     readiness.set(false);
+    gateway.stopping.store(true, Ordering::Relaxed);
     tracing::info!(delay = ?config.stop_delay, timeout = ?config.stop_timeout, "stopping");
     let drain = async {
         tokio::time::sleep(config.stop_delay).await;

@@ -5,6 +5,7 @@
 //! that the cache may answer go through [`read`] and [`fill`], everything else
 //! is forwarded as [`origin`] says, and [`invalidate`] sees to what it touched.
 
+pub mod chunk;
 pub mod exchange;
 pub mod fill;
 pub mod front;

@@ -9,7 +9,8 @@ use super::{FIRST_REFRESH, refresh};
 use crate::config::Config;
 use crate::proxy::gateway::{Gateway, Settings};
 use crate::proxy::tls;
-use crate::tag::Tag;
+use crate::route::Route;
+use crate::tag::{Tag, TagId};
 
 /// Puts a new configuration in the place of the old one, or refuses it.
 pub(super) struct Reloader<L> {
@@ -43,8 +44,11 @@ impl<L: Fn() -> Result<Config, String>> Reloader<L> {
         let _ = tokio::time::timeout(FIRST_REFRESH, refresh::once(&settings)).await;
         let moved = settings.upstream_url != old.upstream_url
             || settings.config.upstream.host != old.config.upstream.host;
+        let changed = changed_routes(&old.config, &settings.config);
         self.acceptor.store(acceptor.map(Arc::new));
         self.gateway.replace(settings);
+        // What a route filled lives by the rules of that time: let it go with them.
+        self.gateway.generations.advance(&changed);
         if moved {
             // Another upstream's answers are nobody's here.
             self.gateway.generations.advance(&[Tag::All.id()]);
@@ -52,6 +56,20 @@ impl<L: Fn() -> Result<Config, String>> Reloader<L> {
         }
         Ok(())
     }
+}
+
+/// The tags of routes that are gone or have other rules now.
+fn changed_routes(old: &Config, new: &Config) -> Vec<TagId> {
+    let is_kept = |route: &&Arc<Route>| {
+        new.routes
+            .iter()
+            .any(|other| other.name == route.name && format!("{other:?}") == format!("{route:?}"))
+    };
+    old.routes
+        .iter()
+        .filter(|route| !is_kept(route))
+        .map(|route| Tag::Route(route.name.clone()).id())
+        .collect()
 }
 
 /// Some settings are only read at the start.

@@ -1,6 +1,7 @@
 //! One request and its answer, from the first callback to the last.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -41,6 +42,7 @@ pub struct Exchange {
     pub attempts: usize,
     /// Whether Sluice told the client to go on with the body.
     pub continued: bool,
+    stopping: Arc<AtomicBool>,
     begun: Instant,
     sent_upstream: Option<Instant>,
     route: Option<Arc<Route>>,
@@ -75,9 +77,10 @@ pub fn view(request: &RequestHeader) -> RequestView<'_> {
 
 impl Exchange {
     /// A request that is about to be read.
-    pub fn new(settings: Arc<Settings>) -> Self {
+    pub fn new(settings: Arc<Settings>, stopping: Arc<AtomicBool>) -> Self {
         Self {
             settings,
+            stopping,
             forwarding: None,
             outcome: Outcome::Forwarded,
             cache_status: None,
@@ -90,6 +93,11 @@ impl Exchange {
             pending: None,
             body: Inspected::default(),
         }
+    }
+
+    /// Whether the connection is to be closed behind the answer: the process stops.
+    pub fn is_last(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Notes who sent the request.
@@ -135,7 +143,7 @@ impl Exchange {
 
     /// Notes that the request is being sent. What it may touch is invalidated
     /// from now on, whatever becomes of it.
-    pub fn sent(&mut self, gateway: &Gateway, request: &RequestHeader) {
+    pub fn sent(&mut self, gateway: &Gateway, request: &RequestHeader, bodiless: bool) {
         self.sent_upstream = Some(Instant::now());
         self.body = Inspected::default();
         if self.pending.is_none() {
@@ -146,20 +154,24 @@ impl Exchange {
                 self.pending = Some(gateway.invalidator(&self.settings).begin(touched, source));
             }
         }
+        if bodiless {
+            self.body_passed(None, true);
+        }
     }
 
     /// Notes a part of the request's body as it passes.
     pub fn body_passed(&mut self, part: Option<&Bytes>, end: bool) {
-        if self.pending.is_none() {
-            return;
-        }
+        let Some(pending) = &mut self.pending else { return };
         if let Some(part) = part {
             self.body.too_large |= self.body.bytes.len() + part.len() > MAX_INSPECTED;
             if !self.body.too_large {
                 self.body.bytes.extend_from_slice(part);
             }
         }
-        self.body.complete |= end;
+        if end {
+            self.body.complete = true;
+            pending.went_whole();
+        }
     }
 
     /// Upstream answered: what the request touched is invalidated before the

@@ -150,7 +150,7 @@ impl Front {
                 Next::Close => return,
             };
             first = false;
-            let bytes = wire.begin_message(head.length, head.framing);
+            let bytes = head::encoded(wire.begin_message(head.length, head.framing));
             let mut session = ServerSession::new_http1(wire);
             // A websocket may be silent for as long as its ends like.
             let body_timeout = (head.framing != Framing::Tunnel).then_some(self.limits.body_timeout);

@@ -2,6 +2,7 @@
 //! replaces, and the cache, which outlives them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, Guard};
@@ -122,6 +123,8 @@ pub struct Gateway {
     pub flights: Flights,
     /// Places for fills: they outlive the requests that began them.
     pub fills: Arc<Semaphore>,
+    /// Whether the process is stopping: answers then say `Connection: close`.
+    pub stopping: Arc<AtomicBool>,
     /// Answers to CORS preflights.
     pub preflights: Preflights,
     /// What is counted.
@@ -137,6 +140,7 @@ impl Gateway {
             generations: Arc::new(Generations::new()),
             flights: Collapse::new(CollapseLimits::default()),
             fills: Arc::new(Semaphore::new(MAX_FILLS)),
+            stopping: Arc::new(AtomicBool::new(false)),
             preflights: Preflights::new(),
             metrics,
         }

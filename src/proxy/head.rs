@@ -5,6 +5,7 @@
 //! connection closed, instead of being forwarded in one of them (RFC 9112,
 //! sections 5 and 6, and 11.2).
 
+use bytes::BytesMut;
 use httparse::Status;
 
 /// What a connection allows of a head.
@@ -86,6 +87,29 @@ pub fn parse(buffer: &[u8], limits: HeadLimits) -> Result<Option<Head>, HeadErro
     check_target(request.path.unwrap_or_default(), request.headers)?;
     let framing = framing(request.version == Some(1), request.headers)?;
     Ok(Some(Head { length, framing }))
+}
+
+/// The head with the bytes of its target percent-encoded that no URI may have
+/// (RFC 3986, section 2) and that gateways take nevertheless: curl sends
+/// `in.("a b")` as it is typed. Pingora would refuse them.
+pub fn encoded(head: BytesMut) -> BytesMut {
+    const REFUSED: &[u8] = b"\"<>`";
+    let Some(start) = head.iter().position(|byte| *byte == b' ') else { return head };
+    let end = head[start + 1..].iter().position(|byte| *byte == b' ').map_or(head.len(), |at| start + 1 + at);
+    if !head[start..end].iter().any(|byte| REFUSED.contains(byte)) {
+        return head;
+    }
+    let mut encoded = BytesMut::with_capacity(head.len() + 64);
+    encoded.extend_from_slice(&head[..start]);
+    for byte in &head[start..end] {
+        if REFUSED.contains(byte) {
+            encoded.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        } else {
+            encoded.extend_from_slice(&[*byte]);
+        }
+    }
+    encoded.extend_from_slice(&head[end..]);
+    encoded
 }
 
 /// The authority of a target in absolute-form (RFC 9112, section 3.2.2).
@@ -249,6 +273,17 @@ mod tests {
         assert!(matches!(absolute("other"), Err(HeadError::Malformed(_))));
         assert!(matches!(absolute("H"), Ok(Some(_))));
         assert_eq!(parsed("CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n"), Err(HeadError::Method));
+    }
+
+    #[test]
+    fn targets_that_gateways_take_are_encoded() {
+        let encode = |text: &str| encoded(text.as_bytes().into());
+        assert_eq!(
+            encode("GET /a?b=in.(\"c\") HTTP/1.1\r\nA: \"\r\n"),
+            "GET /a?b=in.(%22c%22) HTTP/1.1\r\nA: \"\r\n"
+        );
+        assert_eq!(encode("GET /<`> HTTP/1.1\r\n"), "GET /%3C%60%3E HTTP/1.1\r\n");
+        assert_eq!(encode("GET /a HTTP/1.1\r\nA: <\r\n"), "GET /a HTTP/1.1\r\nA: <\r\n");
     }
 
     #[test]

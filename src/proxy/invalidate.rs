@@ -49,7 +49,7 @@ impl Invalidator {
 
     /// A write that goes upstream now and may touch `tags`.
     pub fn begin(&self, tags: Vec<TagId>, source: InvalidationSource) -> PendingInvalidation {
-        PendingInvalidation { invalidator: self.clone(), tags, source, answered: false }
+        PendingInvalidation { invalidator: self.clone(), tags, source, whole: false, answered: false }
     }
 
     fn hold(&self, tags: &[TagId], time: Duration) {
@@ -72,10 +72,18 @@ pub struct PendingInvalidation {
     /// What it may touch, as far as its head tells.
     tags: Vec<TagId>,
     source: InvalidationSource,
+    /// Whether all of the request has gone upstream. Without the end of its
+    /// body it can't be carried out.
+    whole: bool,
     answered: bool,
 }
 
 impl PendingInvalidation {
+    /// The last of the request goes upstream now.
+    pub fn went_whole(&mut self) {
+        self.whole = true;
+    }
+
     /// Upstream answered; now the body is known as well, and with it which of
     /// the tags it really touched. To be called before the answer is passed on.
     pub fn complete(mut self, touched: &[TagId]) {
@@ -86,8 +94,13 @@ impl PendingInvalidation {
 
 impl Drop for PendingInvalidation {
     fn drop(&mut self) {
-        if !self.answered && !self.tags.is_empty() {
+        if self.answered || self.tags.is_empty() {
+            return;
+        }
+        if self.whole {
             self.invalidator.abandon(&self.tags);
+        } else {
+            self.invalidator.invalidate(&self.tags, InvalidationSource::Unanswered);
         }
     }
 }
@@ -127,13 +140,24 @@ mod tests {
         let (invalidator, generations, tags) = parts(Duration::ZERO);
         let begun = Instant::now();
         let before = generations.read(&tags, begun);
-        drop(invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write));
+        let mut pending = invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write);
+        pending.went_whole();
+        drop(pending);
         assert!(!generations.is_current(&before));
         assert!(!keeps(&generations, &tags));
         let between = generations.read(&tags, begun + UNANSWERED / 2);
         let after = Instant::now() + UNANSWERED;
         assert!(generations.may_keep(&between, after).is_err(), "it was asked while the write was open");
         assert!(generations.may_keep(&generations.read(&tags, after), after).is_ok());
+    }
+
+    #[test]
+    fn a_write_that_never_went_whole_holds_nothing() {
+        let (invalidator, generations, tags) = parts(Duration::ZERO);
+        let before = generations.read(&tags, Instant::now());
+        drop(invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write));
+        assert!(!generations.is_current(&before));
+        assert!(keeps(&generations, &tags));
     }
 
     #[test]

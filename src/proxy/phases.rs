@@ -75,7 +75,7 @@ impl Phases {
         let preflights = &self.gateway.preflights;
         if let Some((answer, ttl)) = preflights.get(&asked, settings.config.cors.max_age) {
             exchange.outcome = Outcome::Hit;
-            respond::preflight(session, &answer, Some(ttl)).await?;
+            respond::preflight(session, exchange, &answer, Some(ttl)).await?;
             return Ok(Served::Answered);
         }
         let answered = preflights.ask(&settings, &request.uri, &request.headers, asked).await;
@@ -83,7 +83,7 @@ impl Phases {
         match answered {
             Ok(answer) => {
                 exchange.outcome = Outcome::Miss;
-                respond::preflight(session, &answer, None).await?;
+                respond::preflight(session, exchange, &answer, None).await?;
             }
             Err(error) => {
                 tracing::warn!(%error, "preflight failed");
@@ -101,7 +101,7 @@ impl ProxyHttp for Phases {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        Exchange::new(self.gateway.settings())
+        Exchange::new(self.gateway.settings(), self.gateway.stopping.clone())
     }
 
     /// No modules: compression is the cache's, and forwarded bodies stay as they are.
@@ -123,6 +123,10 @@ impl ProxyHttp for Phases {
         normalize(session.req_header_mut())?;
         exchange.meet(session);
         let mut plan = exchange.plan(session.req_header(), None);
+        if matches!(plan, Plan::Read(_)) && !session.as_downstream_mut().is_body_empty() {
+            // HTTP/2 announces no length: the head alone did not tell.
+            plan = Plan::Forward { route: None, why: Why::Bypass("body".into()) };
+        }
         let mut body = Bytes::new();
         if let Plan::NeedsBody(_) = plan
             && let Some(read) = read_body(session, exchange).await?
@@ -185,7 +189,8 @@ impl ProxyHttp for Phases {
         if exchange.continued {
             request.remove_header(&header::EXPECT);
         }
-        exchange.sent(&self.gateway, session.req_header());
+        let bodiless = session.as_downstream_mut().is_body_empty();
+        exchange.sent(&self.gateway, session.req_header(), bodiless);
         Ok(())
     }
 
@@ -210,6 +215,9 @@ impl ProxyHttp for Phases {
             return Ok(());
         }
         exchange.answered(&self.gateway, session.req_header(), response);
+        if exchange.is_last() {
+            session.set_keepalive(None);
+        }
         if let Some(forwarding) = &exchange.forwarding {
             origin::prepare_response(&exchange.settings, response, forwarding)?;
         }
@@ -306,6 +314,9 @@ fn answer_to(error: &Error) -> Option<Synthetic> {
     };
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ReadTimedout) => Some(Synthetic::request_timeout()),
+        (ErrorSource::Downstream, _) if is_malformed(error) => {
+            Some(Synthetic::malformed("The request's chunked body is malformed."))
+        }
         (ErrorSource::Downstream, WriteError | ReadError | ConnectionClosed) => None,
         (ErrorSource::Downstream, _) => Some(Synthetic::malformed("The request's body is malformed.")),
         (ErrorSource::Upstream, ConnectTimedout | ReadTimedout | TLSHandshakeTimedout) => {
@@ -314,6 +325,12 @@ fn answer_to(error: &Error) -> Option<Synthetic> {
         (ErrorSource::Upstream, _) => Some(Synthetic::bad_gateway()),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Synthetic::internal()),
     }
+}
+
+/// Whether the front refused what the client sent.
+fn is_malformed(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::InvalidData)
 }
 
 /// Reads a function's body, which is part of the key, so that it can still be

@@ -18,7 +18,7 @@ use super::origin::{self, DEBUG};
 use super::preflight::PreflightAnswer;
 use super::synth::Synthetic;
 use crate::cache::encoding::negotiate;
-use crate::cache::{CacheStatus, Coding, Entry, Reading, Timestamp, VaryNames, deliver};
+use crate::cache::{CacheStatus, Coding, Entry, Forwarded, Reading, Timestamp, VaryNames, deliver};
 use crate::headers;
 use crate::plan::ReadPlan;
 use crate::route::Scope;
@@ -65,7 +65,7 @@ pub async fn entry(
     if debugged {
         debug(&mut headers, plan);
     }
-    write(session, delivery.status, &headers, delivery.body).await
+    write(session, exchange, delivery.status, &headers, delivery.body).await
 }
 
 /// The body in `coding`, from the stored variant; compressed and stored the
@@ -138,7 +138,7 @@ pub async fn unstored(
     exchange.settings.cors.allow(&session.req_header().headers, &mut headers);
     headers.append(CACHE_STATUS, status.header_value());
     let Some(mut rest) = rest.filter(|_| session.req_header().method != Method::HEAD) else {
-        return write(session, head.status, &headers, read).await;
+        return write(session, exchange, head.status, &headers, read).await;
     };
     let mut response = response_header(head.status, &headers)?;
     let has_body = !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -146,6 +146,9 @@ pub async fn unstored(
     if has_body && knows_chunks && !headers.contains_key(header::CONTENT_LENGTH) {
         // Otherwise the end of the body would be the end of the connection.
         response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    if exchange.is_last() {
+        session.set_keepalive(None);
     }
     session.write_response_header(Box::new(response), false).await?;
     if !read.is_empty() {
@@ -181,14 +184,20 @@ async fn next_frame(
 /// # Errors
 ///
 /// Pingora's, where the client is gone.
-pub async fn preflight(session: &mut Session, answer: &PreflightAnswer, hit: Option<i64>) -> Result<()> {
+pub async fn preflight(
+    session: &mut Session,
+    exchange: &Exchange,
+    answer: &PreflightAnswer,
+    hit: Option<i64>,
+) -> Result<()> {
     let mut headers = answer.headers.clone();
     let status = match hit {
         Some(ttl) => CacheStatus::hit(ttl),
-        None => CacheStatus::forwarded(crate::cache::Forwarded::UriMiss),
+        None if answer.status.is_success() => CacheStatus::forwarded(Forwarded::UriMiss).stored(),
+        None => CacheStatus::forwarded(Forwarded::UriMiss),
     };
     headers.append(CACHE_STATUS, status.header_value());
-    write(session, answer.status, &headers, answer.body.clone()).await
+    write(session, exchange, answer.status, &headers, answer.body.clone()).await
 }
 
 /// Writes an error of Sluice's own.
@@ -202,12 +211,21 @@ pub async fn synthetic(session: &mut Session, exchange: &mut Exchange, answer: S
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     exchange.settings.cors.allow(&session.req_header().headers, &mut headers);
-    write(session, answer.status, &headers, answer.body()).await
+    write(session, exchange, answer.status, &headers, answer.body()).await
 }
 
 /// Writes a whole answer. `Content-Length` is the body's unless the headers
 /// have one, as an answer to HEAD does.
-async fn write(session: &mut Session, status: StatusCode, headers: &HeaderMap, body: Bytes) -> Result<()> {
+async fn write(
+    session: &mut Session,
+    exchange: &Exchange,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<()> {
+    if exchange.is_last() {
+        session.set_keepalive(None);
+    }
     let mut response = response_header(status, headers)?;
     let has_length = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let is_head = session.req_header().method == Method::HEAD;

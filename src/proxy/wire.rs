@@ -21,6 +21,7 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::chunk::ChunkScanner;
 use super::head::Framing;
 
 /// Least room for a read of a head: most fit, which saves a call to the kernel.
@@ -36,6 +37,8 @@ const READ_AHEAD: usize = 64 * 1024;
 enum Allowance {
     /// So many bytes, then the message is over.
     Bytes(u64),
+    /// A chunked body, up to its end.
+    Chunks(ChunkScanner),
     /// All there is: the end is not known beforehand.
     Unlimited,
 }
@@ -82,7 +85,8 @@ impl Wire {
         self.allowance = match framing {
             Framing::None => Allowance::Bytes(0),
             Framing::Length(length) => Allowance::Bytes(length),
-            Framing::Chunked | Framing::Tunnel => Allowance::Unlimited,
+            Framing::Chunked => Allowance::Chunks(ChunkScanner::default()),
+            Framing::Tunnel => Allowance::Unlimited,
         };
         self.ahead.split_to(length)
     }
@@ -109,6 +113,29 @@ impl Wire {
         Poll::Pending
     }
 
+    /// Reads as much of a chunked body as there is, and keeps what comes behind it.
+    fn poll_chunks(
+        &mut self,
+        mut scanner: ChunkScanner,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            let mut chunk = [0; 8192];
+            let mut buffer = ReadBuf::new(&mut chunk);
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buffer))?;
+            self.ahead.extend_from_slice(buffer.filled());
+        }
+        let candidates = &self.ahead[..self.ahead.len().min(out.remaining())];
+        let taken = scanner
+            .scan(candidates)
+            .map_err(|malformed| io::Error::new(io::ErrorKind::InvalidData, malformed))?;
+        out.put_slice(&candidates[..taken]);
+        self.ahead.advance(taken);
+        self.allowance = Allowance::Chunks(scanner);
+        Poll::Ready(Ok(()))
+    }
+
     /// Sends what was gathered.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.behind.is_empty() {
@@ -127,6 +154,8 @@ impl AsyncRead for Wire {
         let this = self.get_mut();
         let limit = match this.allowance {
             Allowance::Bytes(0) => return this.poll_watch(cx),
+            Allowance::Chunks(scanner) if scanner.is_done() => return this.poll_watch(cx),
+            Allowance::Chunks(scanner) => return this.poll_chunks(scanner, cx, out),
             Allowance::Bytes(left) => usize::try_from(left).unwrap_or(usize::MAX).min(out.remaining()),
             Allowance::Unlimited => out.remaining(),
         };
@@ -244,6 +273,20 @@ mod tests {
         let pending = futures_util::poll!(std::pin::pin!(wire.read(&mut beyond)));
         assert!(pending.is_pending(), "bytes of the next message are not the current one's");
         assert_eq!(wire.buffered(), b"XTmore");
+    }
+
+    #[tokio::test]
+    async fn a_chunked_message_ends_where_its_last_chunk_does() {
+        let (mut wire, _far) = wire_with(b"HEAD2\r\nhi\r\n0\r\n\r\nNEXT").await;
+        wire.begin_message(4, Framing::Chunked);
+        let mut body = [0; 12];
+        wire.read_exact(&mut body).await.unwrap();
+        assert_eq!(&body, b"2\r\nhi\r\n0\r\n\r\n");
+        assert!(futures_util::poll!(std::pin::pin!(wire.read(&mut body))).is_pending());
+        assert_eq!(wire.buffered(), b"NEXT");
+        let (mut wire, _far) = wire_with(b"HEADx\r\n").await;
+        wire.begin_message(4, Framing::Chunked);
+        assert_eq!(wire.read(&mut body).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[tokio::test]

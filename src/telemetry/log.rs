@@ -4,15 +4,18 @@
 use std::borrow::Cow;
 use std::io::IsTerminal;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use regex::Regex;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Query parameters whose values are never logged.
-const SECRET_PARAMETERS: [&str; 5] = ["apikey", "token", "access_token", "refresh_token", "code"];
+/// What the names of secret parameters have in them; `code` is one by itself.
+const SECRET_NAMES: [&str; 8] =
+    ["token", "apikey", "api_key", "jwt", "password", "secret", "signature", "credential"];
 
 /// What holds unless the level names these targets: libraries say little of
 /// use to an operator, and the access log has a switch of its own.
@@ -154,16 +157,33 @@ impl Access<'_> {
     }
 }
 
-/// A URL, or a path and query, with the values of secret parameters replaced by `[masked]`.
+/// A URL, or a path and query, with `[masked]` in the place of what is secret:
+/// the values of parameters that are named like secrets, and, wherever it
+/// stands, what looks like a token or a secret key.
 pub fn masked(url: &str) -> Cow<'_, str> {
-    let Some((path, query)) = url.split_once('?') else { return Cow::Borrowed(url) };
-    if !query.split('&').any(is_secret) {
+    let masked = mask_parameters(url);
+    match SECRET_SHAPES.replace_all(&masked, "[masked]") {
+        Cow::Borrowed(_) => masked,
+        Cow::Owned(masked) => Cow::Owned(masked),
+    }
+}
+
+/// A JSON Web Token, and a secret key of Supabase.
+static SECRET_SHAPES: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*|sb_secret_[\w-]+").expect("the expression is valid")
+});
+
+fn mask_parameters(url: &str) -> Cow<'_, str> {
+    const SEPARATORS: [char; 3] = ['?', '&', ';'];
+    if !url.split(SEPARATORS).any(is_secret) {
         return Cow::Borrowed(url);
     }
     let mut masked = String::with_capacity(url.len());
-    masked.push_str(path);
-    for (index, pair) in query.split('&').enumerate() {
-        masked.push(if index == 0 { '?' } else { '&' });
+    for piece in url.split_inclusive(SEPARATORS) {
+        let (pair, separator) = match piece.char_indices().next_back() {
+            Some((end, last)) if SEPARATORS.contains(&last) => piece.split_at(end),
+            _ => (piece, ""),
+        };
         match pair.split_once('=') {
             Some((name, _)) if is_secret(pair) => {
                 masked.push_str(name);
@@ -171,14 +191,15 @@ pub fn masked(url: &str) -> Cow<'_, str> {
             }
             _ => masked.push_str(pair),
         }
+        masked.push_str(separator);
     }
     Cow::Owned(masked)
 }
 
 fn is_secret(pair: &str) -> bool {
     let name = pair.split('=').next().unwrap_or_default();
-    let name = percent_decode_str(name).decode_utf8_lossy();
-    SECRET_PARAMETERS.iter().any(|secret| name.trim().eq_ignore_ascii_case(secret))
+    let name = percent_decode_str(name).decode_utf8_lossy().trim().to_ascii_lowercase();
+    name == "code" || SECRET_NAMES.iter().any(|part| name.contains(part))
 }
 
 #[cfg(test)]
@@ -203,7 +224,16 @@ mod tests {
                 "/auth?token=a&refresh_token=b&code=c&token",
                 "/auth?token=[masked]&refresh_token=[masked]&code=[masked]&token",
             ),
-            ("/auth?tokens=a?token=b", "/auth?tokens=a?token=b"),
+            ("/auth?a=b?token=c", "/auth?a=b?token=[masked]"),
+            ("/a;token=b?x=1;token=c", "/a;token=[masked]?x=1;token=[masked]"),
+            (
+                "/s3?X-Amz-Security-Token=a&X-Amz-Signature=b",
+                "/s3?X-Amz-Security-Token=[masked]&X-Amz-Signature=[masked]",
+            ),
+            ("/hook/eyJhbGciOi.eyJzdWIi.c2ln/x", "/hook/[masked]/x"),
+            ("/f?to=http%3A%2F%2Fh%3Fx%3DeyJhbGciOi.eyJzdWIi.c2ln", "/f?to=http%3A%2F%2Fh%3Fx%3D[masked]"),
+            ("/f?k=sb_secret_abc", "/f?k=[masked]"),
+            ("/rest/v1/zip_codes?postcode=eq.1", "/rest/v1/zip_codes?postcode=eq.1"),
         ] {
             assert_eq!(masked(url), expected, "{url}");
         }

@@ -30,8 +30,11 @@ fn sigterm_lets_running_requests_finish() {
     eventually("new connections are refused", || sluice.get(TARGET).try_send().is_err());
     assert!(sluice.process().exited().is_none(), "it doesn't wait for them");
     gate.open();
-    assert_eq!(fill.finish().expect(200).text(), "[1]");
-    assert_eq!(forwarded.finish().expect(200).text(), "[1]");
+    for pending in [fill, forwarded] {
+        let answer = pending.finish().expect(200);
+        assert_eq!(answer.text(), "[1]");
+        assert!(answer.closes(), "the connection is not kept");
+    }
     assert_eq!(sluice.process().wait().code(), Some(0));
 }
 
@@ -42,7 +45,8 @@ fn readyz_says_no_before_the_listeners_close() {
     sluice.admin("GET", "/livez").send().expect(200);
     sluice.process().signal("TERM");
     eventually("readyz is 503", || sluice.admin("GET", "/readyz").send().status == 503);
-    sluice.get(TARGET).anonymous().send().expect(200);
+    let last = sluice.get(TARGET).anonymous().send().expect(200);
+    assert!(last.closes(), "a kept connection would be cut under the next request");
     assert_eq!(sluice.process().wait().code(), Some(0));
 }
 

@@ -43,6 +43,14 @@ const CASES: &[(&str, &[u8])] = &[
         "a chunk longer than it says",
         b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxxx\r\n0\r\n\r\n",
     ),
+    (
+        "a chunk without a size",
+        b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\r\nGET /y HTTP/1.1\r\n\r\n",
+    ),
+    (
+        "a bare LF in a chunk extension",
+        b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2;a\nb\r\n{}\r\n0\r\n\r\n",
+    ),
     ("a folded header", b"GET /x HTTP/1.1\r\nHost: x\r\nX-A: 1\r\n folded\r\n\r\n"),
     ("a NUL in a value", b"GET /x HTTP/1.1\r\nHost: x\r\nX-A: 1\x002\r\n\r\n"),
     ("a bare CR in a value", b"GET /x HTTP/1.1\r\nHost: x\r\nX-A: 1\r2\r\n\r\n"),
@@ -117,4 +125,18 @@ fn a_repeated_content_length_that_agrees_is_one() {
     for request in upstream.requests("/x") {
         assert_eq!((request.body.as_slice(), request.all("content-length").len()), (&b"XY"[..], 1));
     }
+}
+
+#[test]
+fn what_follows_a_chunked_body_is_the_next_request() {
+    let upstream = Faulty::start();
+    upstream.always("POST /x", Answer::json("[1]").act()).always("GET /y", Answer::json("[2]").act());
+    let sluice = Setup::new(&upstream.url()).start();
+    let mut connection = Connection::open(sluice.address()).unwrap();
+    let both = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n\
+                 GET /y HTTP/1.1\r\nHost: x\r\n\r\n";
+    connection.write(both).unwrap();
+    assert_eq!(connection.read("POST").unwrap().expect(200).text(), "[1]");
+    assert_eq!(connection.read("GET").unwrap().expect(200).text(), "[2]");
+    assert_eq!(upstream.requests("POST /x")[0].body, b"{}");
 }

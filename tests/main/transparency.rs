@@ -48,10 +48,7 @@ fn compare(stack: &Stack, setup: &Setup, what: &str, policy: &str) {
     };
     let functions = route("functions", "function = [\"users_above\", \"count_posts\"]");
     let routes = functions + &route("tables", "table = \"*\"");
-    // After a 502, which the gateway gives when a kept connection dies under a
-    // write, nothing that the write may have touched is stored for so long.
-    let patience = "response_timeout = \"2s\"\n";
-    let sluice = setup.clone().section("upstream", patience).routes(&routes).start();
+    let sluice = setup.clone().routes(&routes).start();
     let seed =
         number("SEED").unwrap_or_else(|| crate::support::token::now() ^ u64::from(std::process::id()) << 20);
     let steps = number("STEPS").unwrap_or(DEFAULT_STEPS);
