@@ -17,7 +17,7 @@ use crate::postgrest::footprint::{self, WriteBody, WriteShape};
 use crate::postgrest::query::Query;
 use crate::postgrest::schema::Schemas;
 use crate::request::{DecodedPath, Dialect, RequestView, Target};
-use crate::route::{Invalidate, ReadPolicy, Route, RouteTable, Scope};
+use crate::route::{Invalidate, ReadPolicy, Resource, Route, RouteTable, Scope};
 use crate::storage_api;
 use crate::tag::{Tag, TagId};
 
@@ -245,6 +245,9 @@ impl Draft<'_> {
                 (read.tags, read.if_empty)
             }
         };
+        if *self.target == Target::Other {
+            tags.push(Tag::Path(self.path.to_string()));
+        }
         tags.push(Tag::Route(self.route.name.clone()));
         Ok((tags, if_empty))
     }
@@ -304,9 +307,20 @@ pub fn touched(request: &RequestView<'_>, body: WriteBody<'_>, rules: Rules<'_>)
             if reaches_other_schemas(&target, &tags, rules) {
                 tags.push(Tag::Every);
             }
+            if target == Target::Other && is_read(&path, rules) {
+                tags.push(Tag::Path(path.to_string()));
+            }
             tags
         }
     }
+}
+
+/// Whether a route caches what the path gives, whatever the query.
+fn is_read(path: &DecodedPath, rules: Rules<'_>) -> bool {
+    let path = path.to_string();
+    rules.routes.iter().any(|route| {
+        route.read.is_some() && matches!(&route.resource, Resource::Path(pattern) if pattern.is_match(&path))
+    })
 }
 
 /// Whether a foreign key from another schema that routes read may carry the

@@ -58,6 +58,9 @@ pub enum Tag {
     Bucket(String),
     /// Every object of every bucket.
     Storage,
+    /// What a path gives that is neither PostgREST's nor Storage's, whatever
+    /// the query; moved by unsafe requests to it (RFC 9111, section 4.4).
+    Path(String),
     /// Everything that a route filled.
     Route(String),
 }
@@ -122,6 +125,10 @@ impl Tag {
                 part(bucket.as_bytes());
             }
             Tag::Storage => part(b"storage"),
+            Tag::Path(path) => {
+                part(b"path");
+                part(path.as_bytes());
+            }
             Tag::Route(name) => {
                 part(b"route");
                 part(name.as_bytes());
@@ -152,6 +159,7 @@ impl fmt::Display for Tag {
             Tag::Object { bucket, name } => write!(f, "object:{bucket}/{name}"),
             Tag::Bucket(bucket) => write!(f, "bucket:{bucket}"),
             Tag::Storage => write!(f, "storage"),
+            Tag::Path(path) => write!(f, "path:{path}"),
             Tag::Route(name) => write!(f, "route:{name}"),
         }
     }

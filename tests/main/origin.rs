@@ -222,3 +222,27 @@ fn a_part_of_what_is_too_large_to_store_is_a_part() {
     sluice.get(TARGET).header("Range", "bytes=0-9").send();
     assert_eq!(upstream.requests(TARGET).pop().unwrap().header("range"), Some("bytes=0-9"));
 }
+
+#[test]
+fn an_unsafe_request_ends_what_its_path_gave() {
+    let upstream = Faulty::start();
+    let routes = "[[route]]\nname = \"f\"\npath = '^/functions/v1/'\n[route.read]\nfreshness = \"origin\"\n";
+    let sluice = Setup::new(&upstream.url()).routes(routes).start();
+    let target = "/functions/v1/settings?theme=1";
+    upstream.always(
+        "/functions/v1/settings",
+        Answer::json("{}").header("Cache-Control", "public, max-age=60").act(),
+    );
+    upstream.always(
+        "/functions/v1/other",
+        Answer::json("{}").header("Cache-Control", "public, max-age=60").act(),
+    );
+    let ask = |target: &str| sluice.get(target).anonymous().send().expect(200);
+    for path in [target, "/functions/v1/other"] {
+        ask(path).expect_stored();
+        ask(path).expect_hit();
+    }
+    sluice.request("PUT", "/functions/v1/settings").anonymous().body("{}").send().expect(200);
+    ask(target).expect_stored();
+    ask("/functions/v1/other").expect_hit();
+}
