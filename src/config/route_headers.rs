@@ -3,10 +3,13 @@
 use http::HeaderName;
 
 use super::section::Section;
+use crate::headers::HOP_BY_HOP;
 use crate::route::HeaderGlob;
 
+const OF_THE_MESSAGE: &str = "it belongs to the connection or the message";
+
 /// Request headers that routes can't speak of, and why.
-const SPOKEN_FOR: [(&str, &[&str]); 4] = [
+const SPOKEN_FOR: [(&str, &[&str]); 5] = [
     (
         "it is part of the key or of the partition anyway",
         &[
@@ -21,25 +24,8 @@ const SPOKEN_FOR: [(&str, &[&str]); 4] = [
             "range-unit",
         ],
     ),
-    (
-        "it belongs to the connection or the message",
-        &[
-            "connection",
-            "content-encoding",
-            "content-length",
-            "expect",
-            "host",
-            "http2-settings",
-            "keep-alive",
-            "proxy-authenticate",
-            "proxy-authorization",
-            "proxy-connection",
-            "te",
-            "trailer",
-            "transfer-encoding",
-            "upgrade",
-        ],
-    ),
+    (OF_THE_MESSAGE, &["content-encoding", "content-length", "expect", "host", "http2-settings"]),
+    (OF_THE_MESSAGE, &HOP_BY_HOP),
     (
         "Sluice answers it itself",
         &[
