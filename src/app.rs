@@ -17,13 +17,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{Admin, Readiness};
-use crate::cache::EvictionReason;
-use crate::config::{Config, ListenAddress};
+use crate::cache::{EvictionReason, Generations, Memory};
+use crate::config::{Config, ListenAddress, StoreKind};
 use crate::proxy::front::Front;
-use crate::proxy::gateway::{Gateway, Settings, SettingsFailure};
+use crate::proxy::gateway::{Gateway, Settings, SettingsFailure, Stores};
 use crate::proxy::listener::{BindError, Listener};
 use crate::proxy::phases::Phases;
 use crate::proxy::tls::{self, CertificateError};
+use crate::store::{Local, OpenError, Shared};
 use crate::telemetry::metrics::Metrics;
 
 /// Connections to upstream that are kept for the next request.
@@ -44,6 +45,9 @@ pub enum AppError {
     /// An address.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
     /// The process can't be told to stop.
     #[error("Can't listen for signals: {0}.")]
     Signal(#[from] std::io::Error),
@@ -58,12 +62,11 @@ pub enum AppError {
 pub async fn serve(config: Config, load: impl Fn() -> Result<Config, String>) -> Result<(), AppError> {
     let mut signals = Signals::new()?;
     let metrics = Arc::new(Metrics::new());
-    // The embedded store is this process.
-    metrics.set_store_up(true);
     let settings = Settings::new(config.clone())?;
     let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
     let acceptor = Arc::new(ArcSwapOption::from(acceptor.map(Arc::new)));
-    let gateway = Arc::new(Gateway::new(settings, metrics.clone()));
+    let stores = stores(&config, &metrics).await?;
+    let gateway = Arc::new(Gateway::new(settings, stores, metrics.clone()));
     let listeners = config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
     let admin_listener = Listener::bind(&ListenAddress::Tcp(config.admin_listen))?;
 
@@ -109,6 +112,9 @@ pub async fn serve(config: Config, load: impl Fn() -> Result<Config, String>) ->
         },
         () = signals.stop_signal() => tracing::warn!("stopped at once: told so twice"),
     }
+    if let Some(shared) = &gateway.shared {
+        shared.leave().await;
+    }
     Ok(())
 }
 
@@ -129,10 +135,27 @@ fn proxy(config: &Config, gateway: Arc<Gateway>) -> Arc<HttpProxy<Phases>> {
     Arc::new(proxy)
 }
 
+/// The cache in this process, and the one that all nodes share if there is one.
+async fn stores(config: &Config, metrics: &Arc<Metrics>) -> Result<Stores, OpenError> {
+    let memory = Arc::new(Memory::new(config.store.memory));
+    let generations = Arc::new(Generations::new());
+    let shared = match &config.store.kind {
+        StoreKind::Embedded => None,
+        StoreKind::Redis(store) => {
+            let local =
+                Local { memory: memory.clone(), generations: generations.clone(), metrics: metrics.clone() };
+            Some(Shared::open(store, &config.upstream, local).await?)
+        }
+    };
+    Ok(Stores { memory, generations, shared })
+}
+
 /// Sets the metrics that are looked up rather than counted.
 fn sampler(gateway: Arc<Gateway>) -> impl Fn(&Metrics) + Send + Sync {
     move |metrics| {
         metrics.set_cache(gateway.memory.entries(), gateway.memory.bytes());
+        // The embedded store is this process.
+        metrics.set_store_up(gateway.shared.as_ref().is_none_or(|shared| shared.is_ready()));
         for reason in EvictionReason::ALL {
             metrics.set_evicted(reason.as_str(), gateway.memory.evictions(reason));
         }

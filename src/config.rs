@@ -1,9 +1,9 @@
 //! The configuration: TOML as written, checked once, then plain values.
 //!
 //! `file` reads TOML and remembers where everything stands, `value` knows
-//! durations, sizes and `${…}`, `address` what is listened on and connected to,
-//! `resolve`, `routes` and `route_headers` make a [`Config`] of it, `diagnostic` says what is
-//! wrong and where. All errors of a file are reported together.
+//! durations, sizes and `${…}`, `address` and `store_url` what is listened on and
+//! connected to, `resolve`, `store`, `routes` and `route_headers` make a [`Config`] of it,
+//! `diagnostic` says what is wrong and where. All errors of a file are reported together.
 
 mod address;
 mod context;
@@ -14,6 +14,8 @@ mod route_headers;
 mod routes;
 mod section;
 mod spelling;
+mod store;
+mod store_url;
 mod value;
 
 use std::net::SocketAddr;
@@ -24,6 +26,8 @@ use ipnet::IpNet;
 
 pub use self::address::{ListenAddress, UpstreamUrl};
 pub use self::diagnostic::{ConfigError, Problem};
+pub use self::store::{Ack, RedisStore, Store, StoreKind};
+pub use self::store_url::{HostPort, StoreUrl, Topology};
 pub use self::value::{Environment, ProcessEnvironment, Secret};
 use crate::route::RouteTable;
 
@@ -59,8 +63,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// How credentials are checked.
     pub auth: Auth,
-    /// The size of the in-process cache in bytes; 0 stores nothing.
-    pub memory: u64,
+    /// Where answers are kept.
+    pub store: Store,
     /// CORS headers on answers that Sluice makes itself.
     pub cors: Cors,
     /// What is cached.
@@ -206,6 +210,11 @@ impl Upstream {
     /// What requests to upstream carry as `Host`.
     pub fn host_header(&self) -> String {
         self.host.clone().unwrap_or_else(|| self.url.authority())
+    }
+
+    /// Which project it is, however it is reached: its host and the path that it begins at.
+    pub fn identity(&self) -> String {
+        format!("{}{}", self.host_header(), self.url.base_path)
     }
 
     /// The name that upstream's certificate has to bear.

@@ -38,6 +38,7 @@ pub mod proxy;
 pub mod request;
 pub mod route;
 pub mod storage_api;
+pub mod store;
 pub mod tag;
 pub mod telemetry;
 pub mod upstream;

@@ -248,14 +248,14 @@ impl Draft<'_> {
         if *self.target == Target::Other {
             tags.push(Tag::Path(self.path.to_string()));
         }
-        tags.push(Tag::Route(self.route.name.clone()));
+        tags.push(self.route.tag());
         Ok((tags, if_empty))
     }
 
     /// The fingerprints that the entry carries: `invalidate` decides whose
     /// writes can move them. A purge moves any.
     fn carried(&self, tags: &[Tag], partition: &Partition) -> Vec<TagId> {
-        let purgeable = |tag: &&Tag| matches!(tag, Tag::All | Tag::Route(_));
+        let purgeable = |tag: &&Tag| matches!(tag, Tag::All | Tag::Route { .. });
         match self.policy.invalidate {
             Invalidate::All => tags.iter().map(Tag::id).collect(),
             Invalidate::None => tags.iter().filter(purgeable).map(Tag::id).collect(),

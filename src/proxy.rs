@@ -2,10 +2,11 @@
 //!
 //! [`front`] owns connections and hands requests to Pingora, whose callbacks
 //! are in [`phases`]. What a request meets on its way is in [`exchange`]; reads
-//! that the cache may answer go through [`read`] and [`fill`], everything else
+//! that the cache may answer go through [`read`], [`claim`] and [`fill`], everything else
 //! is forwarded as [`origin`] says, and [`invalidate`] sees to what it touched.
 
 pub mod chunk;
+pub mod claim;
 pub mod exchange;
 pub mod fill;
 pub mod front;

@@ -15,7 +15,7 @@ use regex::Regex;
 pub use self::pattern::{HeaderGlob, PatternError, RelationPattern, parse_relation};
 use crate::postgrest::query::Query;
 use crate::request::{DecodedPath, Target};
-use crate::tag::Relation;
+use crate::tag::{Relation, Tag};
 
 /// The routes in the order of the file.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +38,8 @@ pub struct Route {
     pub writes: Option<Vec<Relation>>,
     /// How reads are answered from the cache. `None`: never.
     pub read: Option<Arc<ReadPolicy>>,
+    /// A fingerprint of all this: what was filled by other rules is not served by these.
+    pub rules: u64,
 }
 
 /// A parameter of the query and what its values must look like.
@@ -237,6 +239,25 @@ impl RouteTable {
 }
 
 impl Route {
+    /// A route with these rules; the fields say what they are.
+    pub fn new(
+        name: String,
+        resource: Resource,
+        query: Vec<QueryCondition>,
+        writes: Option<Vec<Relation>>,
+        read: Option<Arc<ReadPolicy>>,
+    ) -> Self {
+        let stated = format!("{name:?} {resource:?} {query:?} {writes:?} {read:?}");
+        let mut word = [0; 8];
+        word.copy_from_slice(&blake3::hash(stated.as_bytes()).as_bytes()[..8]);
+        Self { name, resource, query, writes, read, rules: u64::from_le_bytes(word) }
+    }
+
+    /// What everything carries that it filled.
+    pub fn tag(&self) -> Tag {
+        Tag::Route { name: self.name.clone(), rules: self.rules }
+    }
+
     fn covers(&self, later: &Route) -> bool {
         let resource = match (&self.resource, &later.resource) {
             (Resource::Tables(wide), Resource::Tables(narrow))

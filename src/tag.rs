@@ -61,15 +61,30 @@ pub enum Tag {
     /// What a path gives that is neither PostgREST's nor Storage's, whatever
     /// the query; moved by unsafe requests to it (RFC 9111, section 4.4).
     Path(String),
-    /// Everything that a route filled.
-    Route(String),
+    /// Everything that a route filled by its present rules.
+    Route {
+        /// The route's name.
+        name: String,
+        /// A fingerprint of its rules.
+        rules: u64,
+    },
 }
 
 /// A tag's fingerprint, optionally inside one partition (routes with
 /// `invalidate = "writer"`). Two tags that share one are invalidated together,
 /// which costs a fill and is never wrong.
+///
+/// Its upper 16 bits are its [group](TagId::group), the rest is its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TagId(pub u64);
+
+impl TagId {
+    /// What the tags of one table have in common, and those of one bucket, and
+    /// all others: a store that is spread over machines keeps a group together.
+    pub fn group(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+}
 
 impl Tag {
     /// The tag's fingerprint for every reader.
@@ -83,61 +98,64 @@ impl Tag {
     }
 
     fn fingerprint(&self, partition: &[u8]) -> TagId {
-        let mut hasher = blake3::Hasher::new();
-        let mut part = |bytes: &[u8]| {
-            hasher.update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        };
-        part(partition);
+        let mut parts = Parts::default();
+        parts.add(partition);
         match self {
-            Tag::All => part(b"all"),
-            Tag::Every => part(b"every"),
-            Tag::Schema(schema) => {
-                part(b"schema");
-                part(schema.as_bytes());
-            }
-            Tag::Table(relation) => {
-                part(b"table");
-                part(relation.schema.as_bytes());
-                part(relation.name.as_bytes());
-            }
-            Tag::List(relation) => {
-                part(b"list");
-                part(relation.schema.as_bytes());
-                part(relation.name.as_bytes());
-            }
+            Tag::All => parts.add(b"all"),
+            Tag::Every => parts.add(b"every"),
+            Tag::Schema(schema) => parts.add(b"schema").add(schema.as_bytes()),
+            Tag::Table(relation) => parts.add(b"table").relation(relation),
+            Tag::List(relation) => parts.add(b"list").relation(relation),
             Tag::Row(relation, key) => {
-                part(b"row");
-                part(relation.schema.as_bytes());
-                part(relation.name.as_bytes());
+                parts.add(b"row").relation(relation);
                 for (column, value) in key {
-                    part(column.as_bytes());
-                    part(value.as_bytes());
+                    parts.add(column.as_bytes()).add(value.as_bytes());
                 }
+                &mut parts
             }
-            Tag::Object { bucket, name } => {
-                part(b"object");
-                part(bucket.as_bytes());
-                part(name.as_bytes());
+            Tag::Object { bucket, name } => parts.add(b"object").add(bucket.as_bytes()).add(name.as_bytes()),
+            Tag::Bucket(bucket) => parts.add(b"bucket").add(bucket.as_bytes()),
+            Tag::Storage => parts.add(b"storage"),
+            Tag::Path(path) => parts.add(b"path").add(path.as_bytes()),
+            Tag::Route { name, rules } => parts.add(b"route").add(name.as_bytes()).add(&rules.to_le_bytes()),
+        };
+        TagId((u64::from(self.group()) << 48) | (parts.finish() >> 16))
+    }
+
+    fn group(&self) -> u16 {
+        let mut parts = Parts::default();
+        match self {
+            Tag::Table(relation) | Tag::List(relation) | Tag::Row(relation, _) => {
+                parts.add(b"table").relation(relation)
             }
-            Tag::Bucket(bucket) => {
-                part(b"bucket");
-                part(bucket.as_bytes());
+            Tag::Object { bucket, .. } | Tag::Bucket(bucket) => parts.add(b"bucket").add(bucket.as_bytes()),
+            Tag::All | Tag::Every | Tag::Schema(_) | Tag::Storage | Tag::Path(_) | Tag::Route { .. } => {
+                &parts
             }
-            Tag::Storage => part(b"storage"),
-            Tag::Path(path) => {
-                part(b"path");
-                part(path.as_bytes());
-            }
-            Tag::Route(name) => {
-                part(b"route");
-                part(name.as_bytes());
-            }
-        }
-        let digest = hasher.finalize();
+        };
+        (parts.finish() >> 48) as u16
+    }
+}
+
+/// Hashes a sequence of parts, each after its length.
+#[derive(Default)]
+struct Parts(blake3::Hasher);
+
+impl Parts {
+    fn add(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+        self
+    }
+
+    fn relation(&mut self, relation: &Relation) -> &mut Self {
+        self.add(relation.schema.as_bytes()).add(relation.name.as_bytes())
+    }
+
+    fn finish(&self) -> u64 {
         let mut word = [0; 8];
-        word.copy_from_slice(&digest.as_bytes()[..8]);
-        TagId(u64::from_le_bytes(word))
+        word.copy_from_slice(&self.0.finalize().as_bytes()[..8]);
+        u64::from_le_bytes(word)
     }
 }
 
@@ -160,7 +178,7 @@ impl fmt::Display for Tag {
             Tag::Bucket(bucket) => write!(f, "bucket:{bucket}"),
             Tag::Storage => write!(f, "storage"),
             Tag::Path(path) => write!(f, "path:{path}"),
-            Tag::Route(name) => write!(f, "route:{name}"),
+            Tag::Route { name, .. } => write!(f, "route:{name}"),
         }
     }
 }
@@ -188,5 +206,17 @@ mod tests {
             }
         }
         assert_ne!(tags[3].id(), tags[3].id_within(b"p"));
+    }
+
+    #[test]
+    fn the_tags_of_a_table_are_one_group() {
+        let users = Relation::new("public", "users");
+        let row = Tag::Row(users.clone(), vec![("id".into(), "5".into())]);
+        let group = Tag::Table(users.clone()).id().group();
+        assert_eq!(Tag::List(users.clone()).id().group(), group);
+        assert_eq!(row.id().group(), group);
+        assert_eq!(row.id_within(b"p").group(), group);
+        assert_ne!(Tag::Table(Relation::new("public", "orders")).id().group(), group);
+        assert_eq!(Tag::All.id().group(), Tag::Route { name: "rest".into(), rules: 1 }.id().group());
     }
 }

@@ -9,8 +9,7 @@ use super::{FIRST_REFRESH, refresh};
 use crate::config::Config;
 use crate::proxy::gateway::{Gateway, Settings};
 use crate::proxy::tls;
-use crate::route::Route;
-use crate::tag::{Tag, TagId};
+use crate::tag::Tag;
 
 /// Puts a new configuration in the place of the old one, or refuses it.
 pub(super) struct Reloader<L> {
@@ -38,17 +37,17 @@ impl<L: Fn() -> Result<Config, String>> Reloader<L> {
         let acceptor =
             config.tls.as_ref().map(tls::acceptor).transpose().map_err(|error| error.to_string())?;
         let old = self.gateway.settings();
+        if self.gateway.shared.is_some() && config.upstream.identity() != old.config.upstream.identity() {
+            return Err("Another upstream takes another store.namespace, and with it a restart.".into());
+        }
         warn_of_restarts(&old.config, &config);
         let settings = Settings::new(config).map_err(|error| error.to_string())?;
         // As at the start: better late keys than late settings.
         let _ = tokio::time::timeout(FIRST_REFRESH, refresh::once(&settings)).await;
         let moved = settings.upstream_url != old.upstream_url
             || settings.config.upstream.host != old.config.upstream.host;
-        let changed = changed_routes(&old.config, &settings.config);
         self.acceptor.store(acceptor.map(Arc::new));
         self.gateway.replace(settings);
-        // What a route filled lives by the rules of that time: let it go with them.
-        self.gateway.generations.advance(&changed);
         if moved {
             // Another upstream's answers are nobody's here.
             self.gateway.generations.advance(&[Tag::All.id()]);
@@ -56,20 +55,6 @@ impl<L: Fn() -> Result<Config, String>> Reloader<L> {
         }
         Ok(())
     }
-}
-
-/// The tags of routes that are gone or have other rules now.
-fn changed_routes(old: &Config, new: &Config) -> Vec<TagId> {
-    let is_kept = |route: &&Arc<Route>| {
-        new.routes
-            .iter()
-            .any(|other| other.name == route.name && format!("{other:?}") == format!("{route:?}"))
-    };
-    old.routes
-        .iter()
-        .filter(|route| !is_kept(route))
-        .map(|route| Tag::Route(route.name.clone()).id())
-        .collect()
 }
 
 /// Some settings are only read at the start.
@@ -81,7 +66,7 @@ fn warn_of_restarts(old: &Config, new: &Config) {
         ("proxy_protocol", old.proxy_protocol != new.proxy_protocol),
         ("limits", old.limits != new.limits),
         ("log", (&old.log.level, old.log.format) != (&new.log.level, new.log.format)),
-        ("store.memory", old.memory != new.memory),
+        ("store", old.store != new.store),
     ];
     for (setting, _) in fixed.into_iter().filter(|(_, changed)| *changed) {
         tracing::warn!(setting, "changed setting takes a restart");

@@ -72,6 +72,7 @@ struct Flight<T> {
 enum Outcome<T> {
     Shared(T),
     NotShared,
+    Forgone,
 }
 
 /// What to do about a miss.
@@ -95,6 +96,8 @@ pub enum Waited<T> {
     Alone,
     /// The leader is gone without a word: join again, one of those who waited leads.
     Abandoned,
+    /// The leader found that nothing can be stored now: no use in waiting again.
+    Forgone,
 }
 
 impl<T: Clone + Send + Sync> Collapse<T> {
@@ -188,6 +191,11 @@ impl<T> Leader<T> {
         self.finish(Outcome::NotShared);
     }
 
+    /// Nothing can be stored now; how the answer is has not been seen.
+    pub fn forgo(self) {
+        self.finish(Outcome::Forgone);
+    }
+
     fn finish(self, outcome: Outcome<T>) {
         // First off the list, so that whoever comes from now on doesn't join what is over.
         self.collapse.shard(&self.name.key).lock().remove(&self.name);
@@ -221,6 +229,7 @@ impl<T: Clone> Waiter<T> {
             Ok(Err(_)) => Waited::Abandoned,
             Ok(Ok(outcome)) => match outcome.as_ref() {
                 Some(Outcome::Shared(answer)) => Waited::Shared(answer.clone()),
+                Some(Outcome::Forgone) => Waited::Forgone,
                 Some(Outcome::NotShared) | None => Waited::Alone,
             },
         }

@@ -1,15 +1,15 @@
 //! Entries: stored answers, each one contiguous run of bytes.
 //!
 //! ```text
-//! version 1 | flags 1 | status 2 | tags 2 | headers 2 | headers' bytes 4 | body's bytes 8
+//! version 1 | flags 1 | status 2 | headers 2 | headers' bytes 4 | body's bytes 8
 //! received 8 | initial age 8 | lifetime 8 | while revalidating 8 | if error 8 | digest 16
-//! per tag:    tag 8 | generation 8
 //! per header: name's bytes 2 | value's bytes 4 | name | value
 //! body
 //! ```
 //!
 //! Numbers are little-endian, times milliseconds. The same bytes serve in
 //! memory and in a store outside; what comes from there is checked in full.
+//! The tags' generations stand beside them: each process counts its own.
 
 use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -17,11 +17,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::Timestamp;
 use super::freshness::{Lifetimes, Reuse};
 use super::generation::Snapshot;
-use crate::tag::TagId;
 
 const VERSION: u8 = 1;
-const FIXED: usize = 1 + 1 + 2 + 2 + 2 + 4 + 8 + 5 * 8 + 16;
-const PER_TAG: usize = 16;
+const FIXED: usize = 1 + 1 + 2 + 2 + 4 + 8 + 5 * 8 + 16;
 const PER_HEADER: usize = 2 + 4;
 
 const HEAD_ONLY: u8 = 1;
@@ -37,10 +35,10 @@ pub struct Entry {
     status: StatusCode,
     flags: u8,
     header_count: u16,
-    headers_at: u32,
     body_at: u32,
     lifetimes: Lifetimes,
     digest: [u8; 16],
+    tags: Snapshot,
 }
 
 /// What an entry is made of.
@@ -62,7 +60,7 @@ pub struct EntryParts<'a> {
 
 /// The answer is larger than the layout has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("The answer has more headers or tags than an entry can hold")]
+#[error("The answer has more headers than an entry can hold")]
 pub struct TooLarge;
 
 /// Bytes that are no entry of this version.
@@ -84,32 +82,25 @@ impl Entry {
     ///
     /// # Errors
     ///
-    /// [`TooLarge`] above 65,535 headers or tags, or 4 GiB of headers.
+    /// [`TooLarge`] above 65,535 headers or 4 GiB of headers.
     pub fn new(parts: &EntryParts<'_>) -> Result<Self, TooLarge> {
         let body = if parts.head_only { &[][..] } else { parts.body };
         let header_bytes: usize =
             parts.headers.iter().map(|(name, value)| PER_HEADER + name.as_str().len() + value.len()).sum();
         let header_count = u16::try_from(parts.headers.len()).map_err(|_| TooLarge)?;
-        let tag_count = u16::try_from(parts.tags.iter().len()).map_err(|_| TooLarge)?;
-        let headers_at = FIXED + usize::from(tag_count) * PER_TAG;
-        let body_at = u32::try_from(headers_at + header_bytes).map_err(|_| TooLarge)?;
+        let body_at = u32::try_from(FIXED + header_bytes).map_err(|_| TooLarge)?;
         let digest = digest(parts.status, parts.headers, body);
         let flags = flags(parts);
 
-        let mut bytes = Vec::with_capacity(headers_at + header_bytes + body.len());
+        let mut bytes = Vec::with_capacity(FIXED + header_bytes + body.len());
         bytes.put_u8(VERSION);
         bytes.put_u8(flags);
         bytes.put_u16_le(parts.status.as_u16());
-        bytes.put_u16_le(tag_count);
         bytes.put_u16_le(header_count);
-        bytes.put_u32_le(body_at - headers_at as u32);
+        bytes.put_u32_le(body_at - FIXED as u32);
         bytes.put_u64_le(body.len() as u64);
         put_lifetimes(&mut bytes, &parts.lifetimes);
         bytes.put_slice(&digest);
-        for (tag, generation) in parts.tags.iter() {
-            bytes.put_u64_le(tag.0);
-            bytes.put_u64_le(generation);
-        }
         for (name, value) in parts.headers {
             put_header(&mut bytes, name, value);
         }
@@ -119,20 +110,21 @@ impl Entry {
             status: parts.status,
             flags,
             header_count,
-            headers_at: headers_at as u32,
             body_at,
             lifetimes: parts.lifetimes,
             digest,
+            tags: parts.tags.clone(),
         })
     }
 
-    /// Reads an entry back from [`Entry::as_bytes`].
+    /// Reads an entry back from [`Entry::as_bytes`]. `tags` are those that it
+    /// carries, with their generations in this process.
     ///
     /// # Errors
     ///
     /// [`DecodeError`] for whatever [`Entry::new`] would not have written.
     /// Whether the digest is the body's is not checked.
-    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+    pub fn decode(bytes: Bytes, tags: Snapshot) -> Result<Self, DecodeError> {
         let mut rest = &bytes[..];
         match rest.first() {
             None => return Err(DecodeError::Length),
@@ -145,7 +137,6 @@ impl Entry {
             return Err(DecodeError::Malformed("flags"));
         }
         let status = StatusCode::from_u16(rest.get_u16_le()).map_err(|_| DecodeError::Malformed("status"))?;
-        let tag_count = rest.get_u16_le();
         let header_count = rest.get_u16_le();
         let header_bytes = rest.get_u32_le();
         let body_bytes = rest.get_u64_le();
@@ -153,16 +144,14 @@ impl Entry {
         let mut digest = [0; 16];
         rest.copy_to_slice(&mut digest);
 
-        let headers_at = (FIXED + usize::from(tag_count) * PER_TAG) as u32;
-        let body_at = headers_at.checked_add(header_bytes).ok_or(DecodeError::Length)?;
+        let body_at = (FIXED as u32).checked_add(header_bytes).ok_or(DecodeError::Length)?;
         if u64::from(body_at).checked_add(body_bytes) != Some(bytes.len() as u64) {
             return Err(DecodeError::Length);
         }
         if flags & HEAD_ONLY != 0 && body_bytes != 0 {
             return Err(DecodeError::Malformed("body"));
         }
-        let entry = Self { bytes, status, flags, header_count, headers_at, body_at, lifetimes, digest };
-        entry.restored_tags().ok_or(DecodeError::Malformed("tag list"))?;
+        let entry = Self { bytes, status, flags, header_count, body_at, lifetimes, digest, tags };
         entry.check_headers()?;
         Ok(entry)
     }
@@ -222,21 +211,13 @@ impl Entry {
         HeaderValue::from_maybe_shared(self.bytes.slice_ref(value)).ok()
     }
 
-    /// The entry's tags with the generations they had before the fetch.
-    pub fn tags(&self) -> Snapshot {
-        self.restored_tags().unwrap_or_default()
-    }
-
-    fn restored_tags(&self) -> Option<Snapshot> {
-        let table = self.bytes.get(FIXED..self.headers_at as usize)?;
-        Snapshot::restore(table.chunks_exact(PER_TAG).map(|mut pair| {
-            let tag = TagId(pair.get_u64_le());
-            (tag, pair.get_u64_le())
-        }))
+    /// The entry's tags with the generations that they had before the fetch.
+    pub fn tags(&self) -> &Snapshot {
+        &self.tags
     }
 
     fn raw_headers(&self) -> RawHeaders<'_> {
-        RawHeaders(self.bytes.get(self.headers_at as usize..self.body_at as usize).unwrap_or_default())
+        RawHeaders(self.bytes.get(FIXED..self.body_at as usize).unwrap_or_default())
     }
 
     fn check_headers(&self) -> Result<(), DecodeError> {
@@ -260,7 +241,7 @@ impl Entry {
 
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.bytes == other.bytes && self.tags == other.tags
     }
 }
 

@@ -84,6 +84,12 @@ impl Lifetimes {
         self.initial_age.saturating_add(now.since(self.received_at))
     }
 
+    /// How long it is of use from `now` on, stale windows included, in milliseconds.
+    pub fn usable(&self, now: Timestamp) -> u64 {
+        let stale = self.stale_while_revalidate.max(self.stale_if_error);
+        self.lifetime.saturating_add(stale).saturating_sub(self.age(now))
+    }
+
     /// How long it stays fresh from `now` on; negative once it is stale.
     pub fn ttl(&self, now: Timestamp) -> i64 {
         let (lifetime, age) = (i128::from(self.lifetime), i128::from(self.age(now)));

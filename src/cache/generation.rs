@@ -79,12 +79,6 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Rebuilds a snapshot that was stored. `None` unless the tags ascend.
-    pub(crate) fn restore(tags: impl Iterator<Item = (TagId, u64)>) -> Option<Self> {
-        let tags: SmallVec<[(TagId, u64); 8]> = tags.collect();
-        tags.is_sorted_by(|one, next| one.0 < next.0).then_some(Self { tags, held: false })
-    }
-
     /// The tags with their generations, ascending.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (TagId, u64)> + '_ {
         self.tags.iter().copied()
@@ -111,6 +105,8 @@ pub enum NotKept {
     Moved,
     /// What upstream says about the tags can't be trusted yet.
     Held,
+    /// There is no place for it. Those who waited may still be given it.
+    Refused,
 }
 
 /// The generation of every tag, as striped counters: tags that share a counter

@@ -78,6 +78,11 @@ impl Memory {
         Self { cache: (budget > 0).then(|| build(budget)), evictions: Default::default() }
     }
 
+    /// Whether it stores anything.
+    pub fn is_enabled(&self) -> bool {
+        self.cache.is_some()
+    }
+
     /// The entry under `key`, if it may answer this request: its tags are
     /// those that the request has now, none has moved, and it has a body
     /// unless the request is a HEAD.
@@ -90,7 +95,7 @@ impl Memory {
     ) -> Option<Arc<Entry>> {
         let Item::Entry(entry) = self.cache.as_ref()?.get(key)? else { return None };
         let snapshot = entry.tags();
-        if !generations.is_current(&snapshot) {
+        if !generations.is_current(snapshot) {
             self.remove_exactly(key, &entry);
             return None;
         }

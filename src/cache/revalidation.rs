@@ -92,7 +92,7 @@ fn freshened(entry: &Entry, policy: &Policy, update: &Answer<'_>) -> Result<Entr
         body: &entry.body(),
         head_only: entry.is_head_only(),
         lifetimes,
-        tags: &entry.tags(),
+        tags: entry.tags(),
     })
     .map_err(|_| NotStored::Size)
 }

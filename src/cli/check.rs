@@ -8,14 +8,19 @@ use http::Request;
 
 use super::{Failure, Source, block_on};
 use crate::app::refresh;
-use crate::config::Config;
+use crate::config::{Config, RedisStore, StoreKind, Topology};
 use crate::proxy::gateway::Settings;
 use crate::proxy::tls;
+use crate::store::connect::Connector;
+use crate::store::inspect::{self, Finding};
+use crate::store::names::Names;
+use crate::store::{OpenError, StoreError};
 use crate::upstream::clock_skew;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Ask upstream as well: whether it answers, its keys, tables and clock.
+    /// Ask upstream and the store as well: whether they answer, upstream's keys,
+    /// tables and clock, the store's settings.
     #[arg(long)]
     online: bool,
     #[command(flatten)]
@@ -39,6 +44,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// What is no error, but surprises.
 fn print_notes(config: &Config) {
     println!("upstream: {}", config.upstream.url);
+    if let StoreKind::Redis(store) = &config.store.kind {
+        println!("store: {}, {}, namespace {}", store.url, topology(&store.url.topology), store.namespace);
+    }
     for route in config.routes.iter() {
         println!("route: {}", route.name);
     }
@@ -62,18 +70,73 @@ fn print_notes(config: &Config) {
     println!("note: S3 clients sign the host: they keep the project's own");
 }
 
+fn topology(topology: &Topology) -> &'static str {
+    match topology {
+        Topology::Single(_) => "one server",
+        Topology::Sentinel { .. } => "a master named by Sentinel",
+        Topology::Cluster(_) => "a Cluster",
+    }
+}
+
+/// What upstream and the store say; that one fails doesn't keep the other from being asked.
 async fn online(settings: &Settings) -> Result<(), Failure> {
+    let upstream = upstream(settings).await;
+    let store = match &settings.config.store.kind {
+        StoreKind::Embedded => Ok(()),
+        StoreKind::Redis(store) => ask_store(store, settings.config.upstream.identity()).await,
+    };
+    match (upstream, store) {
+        (Err(Failure::Failed(one)), Err(Failure::Failed(other))) => {
+            Err(Failure::Failed(format!("{one}\n{other}")))
+        }
+        (Err(failure), Ok(())) | (_, Err(failure)) => Err(failure),
+        (Ok(()), Ok(())) => Ok(()),
+    }
+}
+
+async fn upstream(settings: &Settings) -> Result<(), Failure> {
     let keys = refresh::once(settings).await;
-    let upstream = ask_upstream(settings).await;
-    let tables = print_tables(settings);
+    ask_upstream(settings).await?;
     match keys {
         0 => println!("keys: none published (asymmetric tokens can't be verified)"),
         keys => println!("keys: {keys}"),
     }
-    match (upstream, tables) {
-        (Ok(()), Ok(())) => Ok(()),
-        (Err(failure), _) | (_, Err(failure)) => Err(failure),
+    print_tables(settings)
+}
+
+/// Whether the store can be used, how it is set, and whose the namespace is.
+async fn ask_store(store: &RedisStore, upstream: String) -> Result<(), Failure> {
+    let unreachable = |error| Failure::Failed(unreachable(store, &error));
+    let connector = Connector::new(store);
+    let masters = inspect::inspect(&connector).await.map_err(unreachable)?;
+    let mut failures = Vec::new();
+    for finding in inspect::findings(&masters, store.ack, &store.url.topology) {
+        match finding {
+            Finding::Failure(text) => failures.push(text),
+            _ => println!("{finding}"),
+        }
     }
+    if !failures.is_empty() {
+        return Err(Failure::Failed(failures.join("\n")));
+    }
+    let namespace = &store.namespace;
+    match inspect::owner(&connector, &Names::new(namespace)).await.map_err(unreachable)? {
+        None => println!("namespace: {namespace} is unused so far"),
+        Some(owner) if owner == upstream => println!("namespace: {namespace} belongs to this upstream"),
+        Some(owner) => {
+            let foreign = OpenError::Foreign { namespace: namespace.clone(), owner, upstream };
+            return Err(Failure::Usage(foreign.to_string()));
+        }
+    }
+    Ok(())
+}
+
+fn unreachable(store: &RedisStore, error: &StoreError) -> String {
+    let remedy = match error {
+        StoreError::Refused(_) => "Check the user and the password, and what the user may do",
+        _ => "Check store.url, and that the server runs and is reachable from here",
+    };
+    format!("{}: {error}. {remedy}.", store.url)
 }
 
 /// Whether upstream answers at all, and how far its clock is off.

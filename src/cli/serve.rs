@@ -27,7 +27,9 @@ pub(super) fn run(source: &Source) -> Result<(), Failure> {
     // What is left by now was given its time.
     runtime.shutdown_background();
     served.map_err(|error| match error {
-        AppError::Settings(_) | AppError::Certificate(_) => Failure::Usage(error.to_string()),
+        AppError::Settings(_) | AppError::Certificate(_) | AppError::Store(_) => {
+            Failure::Usage(error.to_string())
+        }
         AppError::Bind(_) | AppError::Signal(_) => Failure::Failed(error.to_string()),
     })
 }

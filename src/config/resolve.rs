@@ -12,7 +12,7 @@ use super::diagnostic::ConfigError;
 use super::file::{self, Source, Table};
 use super::section::{Section, Zero};
 use super::value::{Environment, Secret};
-use super::{Auth, Config, Cors, Limits, Log, LogFormat, Tls, Upstream, routes};
+use super::{Auth, Config, Cors, Limits, Log, LogFormat, Tls, Upstream, routes, store};
 use crate::route::parse_relation;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ fn read(context: &Context<'_>, tree: &Table, upstream_override: Option<&str>) ->
         log: root.table("log", log),
         limits: root.table("limits", limits),
         auth: root.table("auth", |section| auth(section, &upstream)),
-        memory: root.table("store", store),
+        store: root.table("store", |section| store::read(section, &upstream.url.host)),
         cors: root.table("cors", cors),
         routes: routes::table(root, &upstream.default_schema),
         upstream,
@@ -313,17 +313,6 @@ fn jwks_urls(section: &mut Section<'_>) -> Option<Vec<String>> {
         }
     }
     Some(urls)
-}
-
-fn store(section: &mut Section<'_>) -> u64 {
-    section.word_in_force("kind", "embedded", &["redis"]);
-    section.word_in_force("ack", "fsync", &["replicated", "memory"]);
-    section.unavailable("path", "sluice-data");
-    section.unavailable("url", "redis://127.0.0.1:6379/0");
-    for key in ["password", "journal_url", "namespace", "objects"] {
-        section.unavailable(key, "");
-    }
-    section.size("memory", 256 << 20, Zero::Allowed)
 }
 
 fn cors(section: &mut Section<'_>) -> Cors {

@@ -92,7 +92,7 @@ fn route(section: &mut Section<'_>, place: &Place, name: String, default_schema:
     // A function that is read by POST is no writer unless the file says so.
     let only_reads = read.as_ref().is_some_and(|read| read.methods.post);
     let writes = stated_writes.or_else(|| only_reads.then(Vec::new));
-    Some(Route { name, resource: resource?, query, writes, read })
+    Some(Route::new(name, resource?, query, writes, read))
 }
 
 fn resource(section: &mut Section<'_>, place: &Place, default_schema: &str) -> Option<Resource> {

@@ -69,7 +69,8 @@ fn the_defaults() {
     assert_eq!(config.admin_listen, "127.0.0.1:8001".parse().unwrap());
     assert_eq!((config.admin_token, config.public_url, config.tls), (None, None, None));
     assert!(config.trusted_proxies.is_empty() && !config.proxy_protocol);
-    assert_eq!((config.workers, config.memory), (0, 256 * 1024 * 1024));
+    assert_eq!(config.workers, 0);
+    assert_eq!(config.store, Store { memory: 256 * 1024 * 1024, kind: StoreKind::Embedded });
     assert_eq!((config.stop_delay, config.stop_timeout), (seconds(0), seconds(10)));
     assert_eq!(config.log, Log { level: "info".into(), format: LogFormat::Auto, access: false });
     let limits = Limits {
@@ -123,7 +124,7 @@ fn values_are_read() {
         tls = { cert_file = "c", key_file = "k" }
         log = { level = "info,sluice::cache=debug", format = "json", access = true }
         limits = { connections = 5, max_header_bytes = "32KiB", idle_timeout = "2m" }
-        store = { memory = "0", kind = "embedded", ack = "fsync", path = "sluice-data" }
+        store = { memory = "0", kind = "embedded", ack = "fsync", path = "sluice-data", url = "redis://127.0.0.1" }
         cors = { allow_origins = ["https://App.example.com:3000", "null"], max_age = "1d" }
         [auth]
         jwt_secret = "${file:/run/secret}"
@@ -139,7 +140,7 @@ fn values_are_read() {
     assert_eq!(config.public_url.as_deref(), Some("https://api.example.com"));
     assert_eq!(config.trusted_proxies, ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
     assert!(config.proxy_protocol && config.log.access && !config.auth.jwks_derived);
-    assert_eq!((config.workers, config.memory), (4, 0));
+    assert_eq!((config.workers, config.store.memory), (4, 0));
     assert_eq!((config.stop_delay, config.limits.idle_timeout), (Duration::from_millis(200), seconds(120)));
     assert_eq!(config.limits.max_header_bytes, 32768);
     assert_eq!(config.log.level, "info,sluice::cache=debug");
@@ -372,3 +373,4 @@ proptest! {
 }
 
 mod bad_files;
+mod store;

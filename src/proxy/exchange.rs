@@ -143,17 +143,17 @@ impl Exchange {
 
     /// Notes that the request is being sent. What it may touch is invalidated
     /// from now on, whatever becomes of it.
-    pub fn sent(&mut self, gateway: &Gateway, request: &RequestHeader, bodiless: bool) {
-        self.sent_upstream = Some(Instant::now());
+    pub async fn sent(&mut self, gateway: &Gateway, request: &RequestHeader, bodiless: bool) {
         self.body = Inspected::default();
         if self.pending.is_none() {
             let touched = self.touched(request, WriteBody::Unknown);
             if !touched.is_empty() {
                 let storage = request.uri.path().starts_with("/storage/");
                 let source = if storage { InvalidationSource::Storage } else { InvalidationSource::Write };
-                self.pending = Some(gateway.invalidator(&self.settings).begin(touched, source));
+                self.pending = Some(gateway.invalidator(&self.settings).begin(touched, source).await);
             }
         }
+        self.sent_upstream = Some(Instant::now());
         if bodiless {
             self.body_passed(None, true);
         }
@@ -176,7 +176,7 @@ impl Exchange {
 
     /// Upstream answered: what the request touched is invalidated before the
     /// answer is passed on, and the credentials that it accepted are learned.
-    pub fn answered(&mut self, gateway: &Gateway, request: &RequestHeader, response: &ResponseHeader) {
+    pub async fn answered(&mut self, gateway: &Gateway, request: &RequestHeader, response: &ResponseHeader) {
         let status = response.status;
         gateway.metrics.upstream_request(Some(status));
         if let Some(sent) = self.sent_upstream {
@@ -186,14 +186,14 @@ impl Exchange {
             // Behind the gateway the write may still be under way.
             self.abandon();
         } else {
-            self.complete(request, response);
+            self.complete(request, response).await;
         }
         if status.is_success() && request.method != Method::OPTIONS && is_rest_path(request.uri.path()) {
             self.learn(request);
         }
     }
 
-    fn complete(&mut self, request: &RequestHeader, response: &ResponseHeader) {
+    async fn complete(&mut self, request: &RequestHeader, response: &ResponseHeader) {
         let Some(pending) = self.pending.take() else { return };
         let bytes = std::mem::take(&mut self.body.bytes);
         let whole = self.body.complete && !self.body.too_large;
@@ -206,7 +206,7 @@ impl Exchange {
             // It went to another schema than the one whose tables were named.
             touched.push(Tag::Every.id());
         }
-        pending.complete(&touched);
+        pending.complete(&touched).await;
     }
 
     /// Nobody knows whether, or when, upstream commits what the request asks for.

@@ -13,13 +13,13 @@ use hyper::body::Incoming;
 use pingora::http::RequestHeader;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::claim::Claim;
 use super::gateway::{Gateway, Settings};
 use crate::cache::encoding::{Coded, describe_plain, gunzip, takes_gzip};
 use crate::cache::revalidation::{self, HeadAnswer};
 use crate::cache::stored_headers::storable;
 use crate::cache::{
-    Answer, Collapse, Entry, EntryParts, Leader, Lifetimes, NotKept, NotStored, Policy, Snapshot, Timestamp,
-    judge,
+    Answer, Collapse, Entry, EntryParts, Leader, Lifetimes, NotKept, NotStored, Policy, Timestamp, judge,
 };
 use crate::headers::{self, ReadHeaders};
 use crate::identity::FillCredentials;
@@ -44,14 +44,30 @@ const ACCEPT_PROFILE: &str = "accept-profile";
 
 /// A read on its way upstream.
 pub struct Fill {
-    gateway: Arc<Gateway>,
-    settings: Arc<Settings>,
-    plan: Arc<ReadPlan>,
-    request: Request<Bytes>,
-    /// The generations of the plan's tags, read before anything is sent.
-    snapshot: Snapshot,
-    /// What is stored, but may not be served as it is.
-    stale: Option<Arc<Entry>>,
+    /// Where its answer is stored.
+    pub gateway: Arc<Gateway>,
+    /// The settings that it began with.
+    pub settings: Arc<Settings>,
+    /// What it is a fill for.
+    pub plan: Arc<ReadPlan>,
+    /// What is sent; see [`request`].
+    pub request: Request<Bytes>,
+    /// What its answer may be stored under, read before anything is sent.
+    pub claim: Claim,
+}
+
+/// What a fill for `plan` sends. `sent` is the client's request, `body` a function's.
+///
+/// # Errors
+///
+/// [`FetchError`] where no request can be made of it.
+pub fn request(plan: &ReadPlan, sent: &RequestHeader, body: Bytes) -> Result<Request<Bytes>, FetchError> {
+    let mut request = Request::new(body);
+    *request.method_mut() = sent.method.clone();
+    *request.uri_mut() =
+        target(&sent.uri, &plan.credentials).map_err(|error| FetchError::Broken(error.into()))?;
+    *request.headers_mut() = carried(plan, &sent.method, &sent.headers);
+    Ok(request)
 }
 
 /// What a fill came to.
@@ -80,31 +96,6 @@ pub struct Unstored {
 }
 
 impl Fill {
-    /// A fill for `plan`, whose tags had the generations in `snapshot` before
-    /// now. `sent` is the client's request, `body` a function's.
-    ///
-    /// # Errors
-    ///
-    /// [`FetchError`] where no request can be made of it.
-    pub fn new(
-        gateway: &Arc<Gateway>,
-        settings: &Arc<Settings>,
-        plan: &Arc<ReadPlan>,
-        (sent, body): (&RequestHeader, Bytes),
-        snapshot: Snapshot,
-        stale: Option<Arc<Entry>>,
-    ) -> Result<Self, FetchError> {
-        let mut request = Request::new(body);
-        *request.method_mut() = sent.method.clone();
-        *request.uri_mut() =
-            target(&sent.uri, &plan.credentials).map_err(|error| FetchError::Broken(error.into()))?;
-        *request.headers_mut() = carried(plan, &sent.method, &sent.headers);
-        // A write may have come between the lookup and the snapshot.
-        let stale = stale.filter(|entry| gateway.generations.is_current(&entry.tags()));
-        let (gateway, settings, plan) = (gateway.clone(), settings.clone(), plan.clone());
-        Ok(Self { gateway, settings, plan, request, snapshot, stale })
-    }
-
     fn is_head(&self) -> bool {
         *self.request.method() == Method::HEAD
     }
@@ -128,10 +119,13 @@ impl Fill {
     }
 
     async fn run(self, leader: Option<Leader<Arc<Entry>>>) -> Result<Filled, FetchError> {
-        let filled = self.fetch().await;
+        let filled = self.claim.during(self.fetch()).await;
         match (&filled, leader) {
             // Who joined before a write moved the generations asked before it, too.
-            (Ok(Filled::Entry { entry, kept: Ok(()) | Err(NotKept::Moved) }), Some(leader)) => {
+            (
+                Ok(Filled::Entry { entry, kept: Ok(()) | Err(NotKept::Moved | NotKept::Refused) }),
+                Some(leader),
+            ) => {
                 leader.share(entry.clone());
             }
             (_, Some(leader)) => leader.keep(Instant::now()),
@@ -151,7 +145,7 @@ impl Fill {
             }
             let answer = self.answer(&head, requested_at);
             if let Ok(entry) = revalidation::freshen(stale, &policy(&self.plan.policy), &answer) {
-                return Ok(self.keep(entry));
+                return Ok(self.keep(entry).await);
             }
             // The 304 is about something else than what is stored: only the whole answer helps.
         }
@@ -161,7 +155,7 @@ impl Fill {
 
     /// How to ask whether what is stored still holds (RFC 9111, section 4.3.1).
     fn condition(&self) -> Option<(&Entry, HeaderName, HeaderValue)> {
-        let stale = self.stale.as_deref().filter(|_| !self.is_head())?;
+        let stale = self.claim.stale().map(Arc::as_ref).filter(|_| !self.is_head())?;
         let (name, value) = revalidation::condition(stale)?;
         Some((stale, name, value))
     }
@@ -196,17 +190,17 @@ impl Fill {
         let answer = self.answer(&head, requested_at);
         let lifetimes = match self.verdict(&head, &answer) {
             Ok(lifetimes) => lifetimes,
-            Err(why) => return Ok(self.unstored(head, Bytes::new(), Some(body), why)),
+            Err(why) => return Ok(self.unstored(head, Bytes::new(), Some(body), why).await),
         };
         let idle = self.settings.config.limits.body_timeout;
         let body = match collect(body, self.plan.policy.max_body, idle).await? {
             Collected::Whole(body) => body,
             Collected::TooLarge { read, rest } => {
-                return Ok(self.unstored(head, read, Some(rest), NotStored::Size));
+                return Ok(self.unstored(head, read, Some(rest), NotStored::Size).await);
             }
         };
         if let Some(confirmed) = self.confirmed_by_head(&answer) {
-            return Ok(self.keep(confirmed));
+            return Ok(self.keep(confirmed).await);
         }
         let mut headers = storable(&head.headers, self.is_head(), answer.received_at);
         let plain = match Coded::of(&head.headers) {
@@ -216,18 +210,18 @@ impl Fill {
             }
             Coded::Plain | Coded::Otherwise => Some(body.clone()),
         };
-        let Some(plain) = plain else { return Ok(self.unstored(head, body, None, NotStored::Size)) };
+        let Some(plain) = plain else { return Ok(self.unstored(head, body, None, NotStored::Size).await) };
         let entry = Entry::new(&EntryParts {
             status: head.status,
             headers: &headers,
             body: &plain,
             head_only: self.is_head(),
             lifetimes,
-            tags: &self.snapshot.narrowed_to(self.plan.entry_tags.of(lifetimes.empty)),
+            tags: &self.claim.snapshot().narrowed_to(self.plan.entry_tags.of(lifetimes.empty)),
         });
         match entry {
-            Ok(entry) => Ok(self.keep(entry)),
-            Err(_) => Ok(self.unstored(head, body, None, NotStored::Size)),
+            Ok(entry) => Ok(self.keep(entry).await),
+            Err(_) => Ok(self.unstored(head, body, None, NotStored::Size).await),
         }
     }
 
@@ -248,15 +242,15 @@ impl Fill {
 
     /// An answer that says otherwise ends what is stored: only errors that
     /// pass leave it in its stale window.
-    fn unstored(
+    async fn unstored(
         &self,
         head: http::response::Parts,
         read: Bytes,
         rest: Option<Incoming>,
         why: NotStored,
     ) -> Filled {
-        if self.stale.is_some() && !is_passing_error(head.status) {
-            self.gateway.memory.remove(&self.plan.key);
+        if self.claim.stale().is_some() && !is_passing_error(head.status) {
+            self.gateway.forget(&self.plan.key).await;
             self.gateway.metrics.invalidation(InvalidationSource::Refresh);
         }
         Filled::Response(Box::new(Unstored { head, read, rest, why }))
@@ -275,22 +269,23 @@ impl Fill {
 
     /// A HEAD may freshen the answer that a GET left (RFC 9111, section 4.3.5).
     fn confirmed_by_head(&self, answer: &Answer<'_>) -> Option<Entry> {
-        let stale = self.stale.as_deref().filter(|stale| self.is_head() && !stale.is_head_only())?;
+        let stale =
+            self.claim.stale().map(Arc::as_ref).filter(|stale| self.is_head() && !stale.is_head_only())?;
         match revalidation::compare_head(stale, &policy(&self.plan.policy), answer) {
             HeadAnswer::Confirms(entry) => Some(*entry),
             HeadAnswer::Contradicts | HeadAnswer::Silent => None,
         }
     }
 
-    fn keep(&self, entry: Entry) -> Filled {
+    async fn keep(&self, entry: Entry) -> Filled {
         let entry = Arc::new(entry);
-        let mut kept = self.gateway.generations.may_keep(&self.snapshot, Instant::now());
+        let mut kept = self.claim.may_keep(&self.gateway);
         if !Arc::ptr_eq(&self.settings, &self.gateway.peek()) {
             // The settings were replaced meanwhile, the upstream perhaps among them.
             kept = kept.and(Err(NotKept::Held));
         }
         if kept.is_ok() {
-            self.gateway.memory.insert(self.plan.key, entry.clone());
+            kept = self.claim.keep(&self.gateway, &self.plan, &entry).await;
         }
         Filled::Entry { entry, kept }
     }

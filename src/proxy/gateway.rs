@@ -12,12 +12,13 @@ use tokio::sync::Semaphore;
 use super::fill::Flights;
 use super::invalidate::Invalidator;
 use super::preflight::Preflights;
-use crate::cache::{Collapse, CollapseLimits, Generations, Memory};
+use crate::cache::{Collapse, CollapseLimits, Entry, Generations, Key, Memory};
 use crate::config::Config;
 use crate::cors::Cors;
 use crate::identity::{AuthSettings, Authenticator};
-use crate::plan::Rules;
+use crate::plan::{ReadPlan, Rules};
 use crate::postgrest::schema::Schemas;
+use crate::store::{Patience, Shared};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Client, ClientSettings, Resolver, SettingsError, Trust, TrustError};
 
@@ -112,11 +113,23 @@ impl Settings {
     }
 }
 
+/// Where answers are kept.
+pub struct Stores {
+    /// In this process.
+    pub memory: Arc<Memory>,
+    /// What voids them.
+    pub generations: Arc<Generations>,
+    /// For all nodes. `None`: this process is alone.
+    pub shared: Option<Arc<Shared>>,
+}
+
 /// What all requests share.
 pub struct Gateway {
     settings: ArcSwap<Settings>,
     /// The answers in memory.
-    pub memory: Memory,
+    pub memory: Arc<Memory>,
+    /// The store that all nodes share. `None`: this process is alone.
+    pub shared: Option<Arc<Shared>>,
     /// The generations of their tags.
     pub generations: Arc<Generations>,
     /// The fetches under way.
@@ -132,17 +145,37 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway with an empty cache.
-    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
+    /// A gateway with nothing under way.
+    pub fn new(settings: Settings, stores: Stores, metrics: Arc<Metrics>) -> Self {
+        let Stores { memory, generations, shared } = stores;
         Self {
-            memory: Memory::new(settings.config.memory),
             settings: ArcSwap::from_pointee(settings),
-            generations: Arc::new(Generations::new()),
+            memory,
+            shared,
+            generations,
             flights: Collapse::new(CollapseLimits::default()),
             fills: Arc::new(Semaphore::new(MAX_FILLS)),
             stopping: Arc::new(AtomicBool::new(false)),
             preflights: Preflights::new(),
             metrics,
+        }
+    }
+
+    /// The answer to `plan` in this process, if it may still be used. `head`:
+    /// the request is a HEAD.
+    pub fn remembered(&self, plan: &ReadPlan, head: bool) -> Option<Arc<Entry>> {
+        // Whoever is cut off from the other nodes doesn't hear of their writes.
+        if self.shared.as_ref().is_some_and(|shared| !shared.is_in_touch()) {
+            return None;
+        }
+        self.memory.get(&plan.key, &plan.entry_tags, head, &self.generations)
+    }
+
+    /// Forgets the answer under `key`, on all nodes.
+    pub async fn forget(&self, key: &Key) {
+        self.memory.remove(key);
+        if let Some(shared) = &self.shared {
+            shared.remove(key, &Patience::new()).await;
         }
     }
 
@@ -166,6 +199,7 @@ impl Gateway {
         let upstream = &settings.config.upstream;
         Invalidator::new(
             self.generations.clone(),
+            self.shared.clone(),
             self.metrics.clone(),
             upstream.settle,
             upstream.response_timeout,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cache::Generations;
+use crate::store::{Note, Patience, Shared};
 use crate::tag::TagId;
 use crate::telemetry::metrics::{InvalidationSource, Metrics};
 
@@ -16,6 +17,7 @@ use crate::telemetry::metrics::{InvalidationSource, Metrics};
 #[derive(Clone)]
 pub struct Invalidator {
     generations: Arc<Generations>,
+    shared: Option<Arc<Shared>>,
     metrics: Arc<Metrics>,
     /// `upstream.settle`: how far upstream's read replicas may be behind.
     settle: Duration,
@@ -27,42 +29,59 @@ impl Invalidator {
     /// For an upstream with these times.
     pub fn new(
         generations: Arc<Generations>,
+        shared: Option<Arc<Shared>>,
         metrics: Arc<Metrics>,
         settle: Duration,
         unanswered: Duration,
     ) -> Self {
-        Self { generations, metrics, settle, unanswered }
+        Self { generations, shared, metrics, settle, unanswered }
     }
 
-    /// Makes every entry that carries one of the tags unusable. When it
-    /// returns, no lookup on this node finds one any more.
-    pub fn invalidate(&self, tags: &[TagId], source: InvalidationSource) {
+    /// Makes every entry that carries one of the tags unusable. When it is
+    /// done, no lookup on this node finds one any more, and the other nodes
+    /// are being told.
+    async fn invalidate(&self, tags: &[TagId], source: InvalidationSource, patience: &Patience) {
         if tags.is_empty() {
             return;
         }
-        if !self.settle.is_zero() {
-            self.hold(tags, self.settle);
+        self.hold(tags, self.settle);
+        if let Some(shared) = &self.shared {
+            shared.invalidate(tags, self.settle, patience).await;
         }
+        // Behind the store: what was looked up there before it knew is in L1 by now, or never will be.
         self.generations.advance(tags);
         self.metrics.invalidation(source);
     }
 
-    /// A write that goes upstream now and may touch `tags`.
-    pub fn begin(&self, tags: Vec<TagId>, source: InvalidationSource) -> PendingInvalidation {
-        PendingInvalidation { invalidator: self.clone(), tags, source, whole: false, answered: false }
+    /// A write that goes upstream now and may touch `tags`. The other nodes
+    /// invalidate for this one should it die before the answer.
+    pub async fn begin(&self, tags: Vec<TagId>, source: InvalidationSource) -> PendingInvalidation {
+        let patience = Patience::new();
+        let note = match &self.shared {
+            Some(shared) => shared.note_write(&tags, self.unanswered, &patience).await,
+            None => None,
+        };
+        let invalidator = self.clone();
+        PendingInvalidation { invalidator, tags, source, whole: false, answered: false, note, patience }
     }
 
     fn hold(&self, tags: &[TagId], time: Duration) {
-        let now = Instant::now();
-        self.generations.hold(tags, now + time, now);
+        if !time.is_zero() {
+            let now = Instant::now();
+            self.generations.hold(tags, now + time, now);
+        }
     }
 
-    /// Upstream may commit at any moment, or have done so already. What is
-    /// cached goes at once. What is asked of upstream until no commit is to be
-    /// expected any more isn't kept, so that nothing is left to go then.
-    fn abandon(&self, tags: &[TagId]) {
-        self.hold(tags, self.unanswered);
-        self.invalidate(tags, InvalidationSource::Unanswered);
+    /// Upstream may commit until `hold` is over, or have done so already. What
+    /// is cached goes at once. What is asked of upstream meanwhile isn't kept,
+    /// so that nothing is left to go then.
+    fn abandon(&self, tags: &[TagId], hold: Duration, note: Option<Note>) {
+        self.hold(tags, hold.max(self.settle));
+        self.generations.advance(tags);
+        self.metrics.invalidation(InvalidationSource::Unanswered);
+        if let Some(shared) = &self.shared {
+            shared.invalidate_behind(tags.to_vec(), hold.max(self.settle), note);
+        }
     }
 }
 
@@ -76,6 +95,9 @@ pub struct PendingInvalidation {
     /// body it can't be carried out.
     whole: bool,
     answered: bool,
+    /// What another node would go by.
+    note: Option<Note>,
+    patience: Patience,
 }
 
 impl PendingInvalidation {
@@ -85,10 +107,11 @@ impl PendingInvalidation {
     }
 
     /// Upstream answered; now the body is known as well, and with it which of
-    /// the tags it really touched. To be called before the answer is passed on.
-    pub fn complete(mut self, touched: &[TagId]) {
+    /// the tags it really touched. To be awaited before the answer is passed on.
+    pub async fn complete(mut self, touched: &[TagId]) {
+        self.invalidator.invalidate(touched, self.source, &self.patience).await;
+        // Not before: cut off midway, the write counts as unanswered.
         self.answered = true;
-        self.invalidator.invalidate(touched, self.source);
     }
 }
 
@@ -97,11 +120,8 @@ impl Drop for PendingInvalidation {
         if self.answered || self.tags.is_empty() {
             return;
         }
-        if self.whole {
-            self.invalidator.abandon(&self.tags);
-        } else {
-            self.invalidator.invalidate(&self.tags, InvalidationSource::Unanswered);
-        }
+        let hold = if self.whole { self.invalidator.unanswered } else { Duration::ZERO };
+        self.invalidator.abandon(&self.tags, hold, self.note.take());
     }
 }
 
@@ -115,7 +135,8 @@ mod tests {
 
     fn parts(settle: Duration) -> (Invalidator, Arc<Generations>, TagSet) {
         let generations = Arc::new(Generations::new());
-        let invalidator = Invalidator::new(generations.clone(), Arc::new(Metrics::new()), settle, UNANSWERED);
+        let invalidator =
+            Invalidator::new(generations.clone(), None, Arc::new(Metrics::new()), settle, UNANSWERED);
         (invalidator, generations, [Tag::Every.id()].into_iter().collect())
     }
 
@@ -124,23 +145,23 @@ mod tests {
         generations.may_keep(&generations.read(tags, now), now).is_ok()
     }
 
-    #[test]
-    fn an_answered_write_invalidates_once() {
+    #[tokio::test]
+    async fn an_answered_write_invalidates_once() {
         let (invalidator, generations, tags) = parts(Duration::ZERO);
         let before = generations.read(&tags, Instant::now());
-        let pending = invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write);
+        let pending = invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write).await;
         assert!(generations.is_current(&before), "nothing is known of the write yet");
-        pending.complete(tags.as_slice());
+        pending.complete(tags.as_slice()).await;
         assert!(!generations.is_current(&before));
         assert!(keeps(&generations, &tags), "what is filled after the answer may be kept");
     }
 
-    #[test]
-    fn after_an_unanswered_write_nothing_is_kept_for_as_long_as_it_may_commit() {
+    #[tokio::test]
+    async fn after_an_unanswered_write_nothing_is_kept_for_as_long_as_it_may_commit() {
         let (invalidator, generations, tags) = parts(Duration::ZERO);
         let begun = Instant::now();
         let before = generations.read(&tags, begun);
-        let mut pending = invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write);
+        let mut pending = invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write).await;
         pending.went_whole();
         drop(pending);
         assert!(!generations.is_current(&before));
@@ -151,19 +172,20 @@ mod tests {
         assert!(generations.may_keep(&generations.read(&tags, after), after).is_ok());
     }
 
-    #[test]
-    fn a_write_that_never_went_whole_holds_nothing() {
+    #[tokio::test]
+    async fn a_write_that_never_went_whole_holds_nothing() {
         let (invalidator, generations, tags) = parts(Duration::ZERO);
         let before = generations.read(&tags, Instant::now());
-        drop(invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write));
+        drop(invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write).await);
         assert!(!generations.is_current(&before));
         assert!(keeps(&generations, &tags));
     }
 
-    #[test]
-    fn nothing_is_kept_until_replicas_have_settled() {
+    #[tokio::test]
+    async fn nothing_is_kept_until_replicas_have_settled() {
         let (invalidator, generations, tags) = parts(Duration::from_secs(60));
-        invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write).complete(tags.as_slice());
+        let pending = invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write).await;
+        pending.complete(tags.as_slice()).await;
         assert!(!keeps(&generations, &tags));
     }
 }

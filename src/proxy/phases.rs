@@ -190,7 +190,7 @@ impl ProxyHttp for Phases {
             request.remove_header(&header::EXPECT);
         }
         let bodiless = session.as_downstream_mut().is_body_empty();
-        exchange.sent(&self.gateway, session.req_header(), bodiless);
+        exchange.sent(&self.gateway, session.req_header(), bodiless).await;
         Ok(())
     }
 
@@ -214,7 +214,7 @@ impl ProxyHttp for Phases {
         if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }
-        exchange.answered(&self.gateway, session.req_header(), response);
+        exchange.answered(&self.gateway, session.req_header(), response).await;
         if exchange.is_last() {
             session.set_keepalive(None);
         }

@@ -5,23 +5,29 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
 use pingora::Result;
 use pingora::proxy::Session;
 
+use super::claim::{Claim, Claimed, Miss};
 use super::exchange::Exchange;
-use super::fill::{Fill, Filled, Unstored, is_passing_error};
+use super::fill::{self, Fill, Filled, Unstored, is_passing_error};
 use super::gateway::Gateway;
 use super::respond;
 use super::synth::Synthetic;
 use crate::cache::{
-    CacheStatus, Entry, Forwarded, RequestDirectives, Snapshot, Standing, Timestamp, Turn, Waited, standing,
+    CacheStatus, Entry, Forwarded, Leader, RequestDirectives, Snapshot, Standing, Timestamp, Turn, Waited,
+    standing,
 };
 use crate::identity::{FillCredentials, Refusal};
 use crate::plan::{ReadPlan, Why};
 use crate::request::Dialect;
+use crate::store::{Asked, Patience, StoreError};
 use crate::telemetry::metrics::Outcome;
 use crate::upstream::FetchError;
+
+/// Why a read that could be cached is forwarded while the store is down.
+const NO_STORE: &str = "store";
 
 /// Whether a read was answered.
 pub enum Served {
@@ -35,6 +41,7 @@ pub enum Served {
 struct Lookup<'a> {
     gateway: &'a Arc<Gateway>,
     plan: Arc<ReadPlan>,
+    head: bool,
     /// A function's; empty otherwise.
     body: Bytes,
     /// The client's `Cache-Control`, where it counts.
@@ -42,6 +49,8 @@ struct Lookup<'a> {
     /// What is stored but stale, and how stale.
     stale: Option<Stale>,
     why: Forwarded,
+    /// How long the shared store is waited for.
+    patience: Patience,
 }
 
 struct Stale {
@@ -61,6 +70,8 @@ enum Obtained {
     Failed(FetchError),
     /// More fills are under way than there may be.
     Crowded,
+    /// The shared store can't be asked.
+    NoStore,
 }
 
 /// Answers a read from the cache, or from upstream by way of the cache.
@@ -82,13 +93,18 @@ pub async fn serve(
         exchange.forward(&Why::Bypass("no-store".into()));
         return Ok(Served::Forward);
     }
-    let mut found = gateway.memory.get(&plan.key, &plan.entry_tags, head, &gateway.generations);
-    let withheld = !plan.admitted && found.take().is_some();
-    let now = Timestamp::from(SystemTime::now());
-    let why = if withheld { Forwarded::Bypass } else { Forwarded::UriMiss };
-    let mut lookup = Lookup { gateway, plan: Arc::new(plan), body, directives, stale: None, why };
+    let why = Forwarded::UriMiss;
+    let (plan, patience) = (Arc::new(plan), Patience::new());
+    let mut lookup = Lookup { gateway, plan, head, body, directives, stale: None, why, patience };
+    let Ok(mut found) = lookup.recall().await else {
+        exchange.forward(&Why::Bypass(NO_STORE.into()));
+        return Ok(Served::Forward);
+    };
+    if !lookup.plan.admitted && found.take().is_some() {
+        lookup.why = Forwarded::Bypass;
+    }
     if let Some(entry) = found {
-        match standing(&entry, directives.as_ref(), now) {
+        match lookup.standing(&entry) {
             Standing::Fresh { ttl } => {
                 exchange.outcome = Outcome::Hit;
                 return lookup.hit(session, exchange, &entry, CacheStatus::hit(ttl)).await;
@@ -123,6 +139,33 @@ pub async fn serve(
 }
 
 impl Lookup<'_> {
+    /// What is stored: here, or else where all nodes store. Who is not
+    /// admitted is given none of it, so that it isn't asked for elsewhere.
+    async fn recall(&self) -> Result<Option<Arc<Entry>>, StoreError> {
+        let here = self.gateway.remembered(&self.plan, self.head);
+        let Some(shared) = self.gateway.shared.as_ref().filter(|_| self.plan.admitted) else {
+            return Ok(here);
+        };
+        if let Some(entry) = &here
+            && let Standing::Fresh { .. } | Standing::Stale { while_revalidating: true, .. } =
+                self.standing(entry)
+        {
+            return Ok(here);
+        }
+        // Before the store is asked: what moves from now on will be heard of.
+        let snapshot = self.snapshot();
+        let (key, tags) = (&self.plan.key, &self.plan.entry_tags);
+        let asked = Asked { key, head: self.head, tags, snapshot: &snapshot };
+        let there = shared.look(asked, &self.patience).await?;
+        let Some(there) = there.map(Arc::new) else { return Ok(here) };
+        self.gateway.memory.insert(self.plan.key, there.clone());
+        Ok(Some(there))
+    }
+
+    fn standing(&self, entry: &Entry) -> Standing {
+        standing(entry, self.directives.as_ref(), Timestamp::from(SystemTime::now()))
+    }
+
     async fn hit(
         &self,
         session: &mut Session,
@@ -135,30 +178,49 @@ impl Lookup<'_> {
         Ok(Served::Answered)
     }
 
-    fn fill(
-        &self,
-        session: &Session,
-        exchange: &Exchange,
-        snapshot: Snapshot,
-        stale: Option<Arc<Entry>>,
-    ) -> Result<Fill, FetchError> {
-        let sent = (session.req_header(), self.body.clone());
-        Fill::new(self.gateway, &exchange.settings, &self.plan, sent, snapshot, stale)
+    fn request(&self, session: &Session) -> Result<Request<Bytes>, FetchError> {
+        fill::request(&self.plan, session.req_header(), self.body.clone())
     }
 
     fn snapshot(&self) -> Snapshot {
         self.gateway.generations.read(self.plan.entry_tags.all(), Instant::now())
     }
 
+    fn miss(&self, snapshot: Snapshot) -> Miss<'_> {
+        Miss {
+            gateway: self.gateway,
+            plan: &self.plan,
+            head: self.head,
+            directives: self.directives,
+            snapshot,
+            stale: self.stale.as_ref().map(|stale| stale.entry.clone()),
+            patience: self.patience.clone(),
+        }
+    }
+
     /// Fetches behind the client's back, unless somebody does so already, the
     /// last answer could not be stored, or too much is being fetched.
     fn refresh(&self, session: &Session, exchange: &Exchange, entry: Arc<Entry>) {
         let snapshot = self.snapshot();
-        let Turn::Lead(leader) = self.turn(session, &snapshot) else { return };
+        let Turn::Lead(leader) = self.turn(&snapshot) else { return };
         let Ok(place) = self.gateway.fills.clone().try_acquire_owned() else { return };
-        if let Ok(fill) = self.fill(session, exchange, snapshot, Some(entry)) {
-            drop(fill.start(Some(leader), place));
-        }
+        let Ok(request) = self.request(session) else { return };
+        let (gateway, settings, plan) = (self.gateway.clone(), exchange.settings.clone(), self.plan.clone());
+        let (head, directives) = (self.head, self.directives);
+        tokio::spawn(async move {
+            let (stale, patience) = (Some(entry), Patience::new());
+            let miss = Miss { gateway: &gateway, plan: &plan, head, directives, snapshot, stale, patience };
+            match miss.claim_if_free().await {
+                Ok(Some(Claimed::Fetch(claim))) => {
+                    let fill =
+                        Fill { settings, plan: plan.clone(), request, claim, gateway: gateway.clone() };
+                    drop(fill.start(Some(leader), place));
+                }
+                Ok(Some(Claimed::Found(entry))) => leader.share(entry),
+                // Another node fetches, or nothing can be stored now.
+                Ok(None) | Err(_) => leader.forgo(),
+            }
+        });
     }
 
     /// Whether a fill would be thrown away: the last one of this key was, its
@@ -176,7 +238,7 @@ impl Lookup<'_> {
         let patience = exchange.settings.config.upstream.response_timeout;
         loop {
             let snapshot = self.snapshot();
-            let leader = match self.turn(session, &snapshot) {
+            let leader = match self.turn(&snapshot) {
                 Turn::Lead(leader) => Some(leader),
                 Turn::Alone => None,
                 Turn::Wait(waiter) => match waiter.wait(patience).await {
@@ -185,56 +247,76 @@ impl Lookup<'_> {
                     }
                     Waited::Alone => None,
                     Waited::Abandoned => continue,
+                    Waited::Forgone => return Obtained::NoStore,
                 },
             };
             // Between the miss and the turn an earlier leader may have stored the answer.
-            let is_head = session.req_header().method == Method::HEAD;
-            if leader.is_some()
-                && let Some(entry) = self.stored_meanwhile(is_head)
-            {
-                if let Some(leader) = leader {
-                    leader.share(entry.clone());
+            let (leader, there) = match leader {
+                Some(leader) => (Some(leader), self.stored_meanwhile()),
+                None => (None, None),
+            };
+            let miss = self.miss(snapshot);
+            let claimed = match (there, &leader) {
+                (Some(entry), _) => Ok(Claimed::Found(entry)),
+                (None, Some(_)) if self.why != Forwarded::Request => miss.claim(patience).await,
+                (None, _) => miss.claim_alone().await,
+            };
+            return match (claimed, leader) {
+                (Ok(Claimed::Fetch(claim)), leader) => self.fetch(session, exchange, claim, leader).await,
+                (Ok(Claimed::Found(entry)), leader) => {
+                    if let Some(leader) = leader {
+                        leader.share(entry.clone());
+                    }
+                    Obtained::Entry { entry, stored: false, collapsed: true }
                 }
-                return Obtained::Entry { entry, stored: false, collapsed: true };
+                (Err(_), leader) => {
+                    if let Some(leader) = leader {
+                        leader.forgo();
+                    }
+                    Obtained::NoStore
+                }
+            };
+        }
+    }
+
+    async fn fetch(
+        &self,
+        session: &Session,
+        exchange: &Exchange,
+        claim: Claim,
+        leader: Option<Leader<Arc<Entry>>>,
+    ) -> Obtained {
+        let Ok(place) = self.gateway.fills.clone().try_acquire_owned() else { return Obtained::Crowded };
+        let request = match self.request(session) {
+            Ok(request) => request,
+            Err(error) => return Obtained::Failed(error),
+        };
+        let (gateway, settings, plan) = (self.gateway.clone(), exchange.settings.clone(), self.plan.clone());
+        let fill = Fill { gateway, settings, plan, request, claim };
+        match fill.start(leader, place).await {
+            Ok(Ok(Filled::Entry { entry, kept })) => {
+                Obtained::Entry { entry, stored: kept.is_ok(), collapsed: false }
             }
-            let Ok(place) = self.gateway.fills.clone().try_acquire_owned() else { return Obtained::Crowded };
-            let stale = self.stale.as_ref().map(|stale| stale.entry.clone());
-            let filled = match self.fill(session, exchange, snapshot, stale) {
-                Ok(fill) => fill.start(leader, place).await,
-                Err(error) => return Obtained::Failed(error),
-            };
-            return match filled {
-                Ok(Ok(Filled::Entry { entry, kept })) => {
-                    Obtained::Entry { entry, stored: kept.is_ok(), collapsed: false }
-                }
-                Ok(Ok(Filled::Response(response))) => Obtained::Response(response),
-                Ok(Err(error)) => Obtained::Failed(error),
-                Err(_) => Obtained::Failed(FetchError::Broken("the fill was cut off".into())),
-            };
+            Ok(Ok(Filled::Response(response))) => Obtained::Response(response),
+            Ok(Err(error)) => Obtained::Failed(error),
+            Err(_) => Obtained::Failed(FetchError::Broken("the fill was cut off".into())),
         }
     }
 
     /// Whether to fetch or to wait. Who is not admitted has to hear upstream himself.
-    fn turn(&self, session: &Session, snapshot: &Snapshot) -> Turn<Arc<Entry>> {
+    fn turn(&self, snapshot: &Snapshot) -> Turn<Arc<Entry>> {
         if !self.plan.admitted {
             return Turn::Alone;
         }
-        let is_head = session.req_header().method == Method::HEAD;
-        self.gateway.flights.join(&self.plan.key, is_head, snapshot, Instant::now())
+        self.gateway.flights.join(&self.plan.key, self.head, snapshot, Instant::now())
     }
 
-    fn stored_meanwhile(&self, head: bool) -> Option<Arc<Entry>> {
+    fn stored_meanwhile(&self) -> Option<Arc<Entry>> {
         if self.why == Forwarded::Request {
             return None;
         }
-        let entry = self.gateway.memory.get(
-            &self.plan.key,
-            &self.plan.entry_tags,
-            head,
-            &self.gateway.generations,
-        )?;
-        let fresh = standing(&entry, self.directives.as_ref(), Timestamp::from(SystemTime::now()));
-        matches!(fresh, Standing::Fresh { .. }).then_some(entry)
+        let entry = self.gateway.remembered(&self.plan, self.head)?;
+        matches!(self.standing(&entry), Standing::Fresh { .. }).then_some(entry)
     }
 
     async fn answer(
@@ -269,6 +351,10 @@ impl Lookup<'_> {
                 let why = response.why.to_string();
                 respond::unstored(session, exchange, *response, status.detail(&why)).await?;
             }
+            Obtained::NoStore => {
+                exchange.forward(&Why::Bypass(NO_STORE.into()));
+                return Ok(Served::Forward);
+            }
             Obtained::Crowded => {
                 exchange.cache_status = Some(status.detail("crowded").header_value());
                 return Ok(Served::Forward);
@@ -300,7 +386,7 @@ impl Lookup<'_> {
     fn usable_stale(&self) -> Option<&Stale> {
         self.stale
             .as_ref()
-            .filter(|stale| stale.if_error && self.gateway.generations.is_current(&stale.entry.tags()))
+            .filter(|stale| stale.if_error && self.gateway.generations.is_current(stale.entry.tags()))
     }
 
     async fn stale_if_error(

@@ -6,7 +6,7 @@ fn route(name: &str, resource: Resource, query: &[(&str, &str)]) -> Route {
         pattern: Regex::new(pattern).unwrap(),
     };
     let query = query.iter().map(condition).collect();
-    Route { name: name.to_owned(), resource, query, writes: None, read: None }
+    Route::new(name.to_owned(), resource, query, None, None)
 }
 
 fn patterns(texts: &[&str]) -> Vec<RelationPattern> {

@@ -77,6 +77,12 @@ pub enum InvalidationSource {
     Refresh,
     /// A write that upstream never answered.
     Unanswered,
+    /// Another node, for whatever it saw.
+    Node,
+    /// What this node may have missed while it was cut off from the others.
+    Gap,
+    /// Writes of a node that died before it could invalidate.
+    StandIn,
 }
 
 impl InvalidationSource {
@@ -86,6 +92,9 @@ impl InvalidationSource {
             InvalidationSource::Storage => "storage",
             InvalidationSource::Refresh => "refresh",
             InvalidationSource::Unanswered => "unanswered",
+            InvalidationSource::Node => "node",
+            InvalidationSource::Gap => "gap",
+            InvalidationSource::StandIn => "stand_in",
         }
     }
 }
@@ -128,6 +137,12 @@ struct SourceLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoreLabels {
+    operation: &'static str,
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -218,6 +233,7 @@ pub struct Metrics {
     cache_bytes: Gauge,
     connections: Gauge,
     store_up: Gauge,
+    store_operations: Family<StoreLabels, Counter>,
     clock_skew: Gauge<f64, AtomicU64>,
 }
 
@@ -264,6 +280,7 @@ impl Metrics {
             cache_bytes: Gauge::default(),
             connections: Gauge::default(),
             store_up: Gauge::<i64, AtomicI64>::default(),
+            store_operations: Family::default(),
             clock_skew: Gauge::default(),
             registry,
         };
@@ -284,6 +301,8 @@ impl Metrics {
         registry.register("cache_bytes", "Memory that the cache's entries take", self.cache_bytes.clone());
         registry.register("connections", "Open connections of clients", self.connections.clone());
         registry.register("store_up", "Whether the store can be used", self.store_up.clone());
+        let operations = self.store_operations.clone();
+        registry.register("store_operations", "Calls of the shared store by what came of them", operations);
         let skew = self.clock_skew.clone();
         registry.register("clock_skew_seconds", "Upstream's clock minus this machine's", skew);
         let build = Family::<VersionLabel, Gauge>::default();
@@ -347,6 +366,11 @@ impl Metrics {
     /// Notes whether the store can be used.
     pub fn set_store_up(&self, up: bool) {
         self.store_up.set(i64::from(up));
+    }
+
+    /// Counts a call of the shared store. `result` is `ok`, or what kind of error it was.
+    pub fn store_operation(&self, operation: &'static str, result: &'static str) {
+        self.store_operations.get_or_create(&StoreLabels { operation, result }).inc();
     }
 
     /// Notes upstream's clock minus this machine's.

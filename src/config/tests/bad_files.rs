@@ -76,12 +76,38 @@ url = "redis://:pw@h"
 memory = "lots"
 password = "x"
 ack = "fsink"
-objects = { path = "x" }"#, r#"t:2:8: `store.kind` has a value that is not available in this version (remove it; `embedded` is what is in force)
-t:3:1: `store.url` is not available in this version (remove it, or leave it at "redis://127.0.0.1:6379/0")
-t:4:10: `store.memory` is not a size (write a whole number of bytes, or one with a unit of KiB, MiB, GiB, TiB, KB, MB, GB or TB, such as "64KiB", "256MiB" or "0")
-t:5:1: `store.password` is not available in this version (remove it)
+path = "journal"
+journal_url = "redis://h"
+objects = { path = "x" }"#, r#"t:4:10: `store.memory` is not a size (write a whole number of bytes, or one with a unit of KiB, MiB, GiB, TiB, KB, MB, GB or TB, such as "64KiB", "256MiB" or "0")
+t:5:1: `store.password` is given beside a password in `store.url` (keep one of the two)
 t:6:7: `store.ack` has no such value (write one of "fsync", "replicated", "memory")
-t:7:1: `store.objects` is not available in this version (remove it)"#),
+t:7:1: `store.path` is not available in this version (remove it, or leave it at "sluice-data")
+t:8:1: `store.journal_url` is not available in this version (remove it)
+t:9:1: `store.objects` is not available in this version (remove it)"#),
+    (r#"[store]
+kind = "embedded"
+url = "redis://h"
+password = "x"
+namespace = "n"
+ack = "memory""#, r#"t:3:1: `store.url` needs the Redis store (set `kind = "redis"` beside it, or remove it)
+t:4:1: `store.password` needs the Redis store (set `kind = "redis"` beside it, or remove it)
+t:5:1: `store.namespace` needs the Redis store (set `kind = "redis"` beside it, or remove it)
+t:6:1: `store.ack` needs the Redis store (set `kind = "redis"` beside it, or remove it)"#),
+    (r#"[store]
+kind = "reddis"
+url = "redis://h"
+namespace = "a b""#, r#"t:2:8: `store.kind` has no such value (did you mean "redis"?)
+t:4:13: `store.namespace` is not a namespace (write up to 128 bytes without spaces, `{` and `}`)"#),
+    (r#"[store]
+kind = "redis"
+url = ["redis://h"]
+password = """#, r#"t:3:7: `store.url` must be a string, not a list
+t:4:12: `store.password` is empty (give a value, or leave the key out)"#),
+    (r#"[store]
+kind = "redis"
+url = "redis://user@h"
+namespace = """#, r#"t:3:1: `store.url` has a user name, and there is no password (give `store.password`, or write `:` before what is a password: "redis://:password@host")
+t:4:13: `store.namespace` is not a namespace (write up to 128 bytes without spaces, `{` and `}`)"#),
     (r#"[database]
 url = "x"
 [queue]

@@ -1,0 +1,153 @@
+//! What nodes tell each other on the bus.
+//!
+//! ```text
+//! kind: 1 byte, 't' or 'k'
+//! origin: 8 bytes, little-endian: the node that says it
+//! 't': tags, 8 bytes each, little-endian
+//! 'k': a key, 32 bytes
+//! ```
+
+use crate::cache::Key;
+use crate::tag::{Tag, TagId};
+
+/// More tags than this are said as [`Tag::All`].
+pub const MAX_TAGS: usize = 65_536;
+
+const HEAD: usize = 1 + size_of::<u64>();
+const TAGS: u8 = b't';
+const REMOVED: u8 = b'k';
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Every entry that carries one of these tags is unusable.
+    Tags {
+        /// The node that says so.
+        origin: u64,
+        /// At least one.
+        tags: Vec<TagId>,
+    },
+    /// An entry was removed.
+    Removed {
+        /// The node that says so.
+        origin: u64,
+        /// The entry's key.
+        key: Key,
+    },
+}
+
+/// A message of another kind, or cut off. What it said is unknown, so that
+/// it may have named anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("A message on the bus can't be read: {length} bytes. All nodes must run the same version")]
+pub struct MalformedMessage {
+    /// How long it is.
+    pub length: usize,
+}
+
+impl Message {
+    /// The bytes of a message that names `tags`.
+    pub fn tags(origin: u64, tags: &[TagId]) -> Vec<u8> {
+        let everything = [Tag::All.id()];
+        let tags = if tags.len() > MAX_TAGS { &everything[..] } else { tags };
+        let mut bytes = Vec::with_capacity(HEAD + size_of_val(tags));
+        bytes.push(TAGS);
+        bytes.extend(origin.to_le_bytes());
+        bytes.extend(tags.iter().flat_map(|tag| tag.0.to_le_bytes()));
+        bytes
+    }
+
+    /// The bytes of a message that says that the entry of `key` was removed.
+    pub fn removed(origin: u64, key: &Key) -> Vec<u8> {
+        let mut bytes = vec![REMOVED];
+        bytes.extend(origin.to_le_bytes());
+        bytes.extend(key.as_bytes());
+        bytes
+    }
+
+    /// Reads a message's bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`MalformedMessage`] if the kind is unknown or the length is not its.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MalformedMessage> {
+        Self::read(bytes).ok_or(MalformedMessage { length: bytes.len() })
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        let (origin, rest) = rest.split_first_chunk()?;
+        let origin = u64::from_le_bytes(*origin);
+        match *kind {
+            TAGS => {
+                let (tags, left) = rest.as_chunks();
+                let fits = left.is_empty() && !tags.is_empty() && tags.len() <= MAX_TAGS;
+                let tags = tags.iter().map(|tag| TagId(u64::from_le_bytes(*tag))).collect();
+                fits.then_some(Message::Tags { origin, tags })
+            }
+            REMOVED => {
+                let key = <[u8; 32]>::try_from(rest).ok()?;
+                Some(Message::Removed { origin, key: Key::from(key) })
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn tags_come_back(origin: u64, tags in prop::collection::vec(any::<u64>().prop_map(TagId), 1..50)) {
+            let bytes = Message::tags(origin, &tags);
+            prop_assert_eq!(Message::decode(&bytes), Ok(Message::Tags { origin, tags }));
+        }
+
+        #[test]
+        fn a_key_comes_back(origin: u64, key: [u8; 32]) {
+            let key = Key::from(key);
+            let bytes = Message::removed(origin, &key);
+            prop_assert_eq!(Message::decode(&bytes), Ok(Message::Removed { origin, key }));
+        }
+
+        #[test]
+        fn a_message_cut_short_or_longer_is_never_half_understood(tags in prop::collection::vec(any::<u64>().prop_map(TagId), 1..5), less in 1_usize..8) {
+            let bytes = Message::tags(1, &tags);
+            prop_assert!(Message::decode(&bytes[..bytes.len() - less]).is_err());
+            let removed = Message::removed(1, &Key::from([7; 32]));
+            prop_assert!(Message::decode(&removed[..removed.len() - less]).is_err());
+            prop_assert!(Message::decode(&[removed, vec![0; less]].concat()).is_err());
+        }
+
+        #[test]
+        fn garbage_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            if let Ok(Message::Tags { origin, tags }) = Message::decode(&bytes) {
+                prop_assert_eq!(Message::tags(origin, &tags), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_is_malformed() {
+        let no_tags = Message::tags(1, &[]);
+        for bytes in [&b""[..], b"t", b"x\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", &no_tags] {
+            assert_eq!(Message::decode(bytes), Err(MalformedMessage { length: bytes.len() }));
+        }
+    }
+
+    #[test]
+    fn more_tags_than_fit_are_everything() {
+        let most: Vec<TagId> = (0..MAX_TAGS as u64).map(TagId).collect();
+        let named = |tags: &[TagId]| match Message::decode(&Message::tags(1, tags)) {
+            Ok(Message::Tags { tags, .. }) => tags,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(named(&most), most);
+        let more: Vec<TagId> = (0..=MAX_TAGS as u64).map(TagId).collect();
+        assert_eq!(named(&more), [Tag::All.id()]);
+    }
+}

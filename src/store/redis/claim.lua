@@ -1,0 +1,59 @@
+-- Prepares a fill: takes its lease, reads the entry, makes generations that are absent.
+-- KEYS: entry and lease if ARGV[1] is "1", then generations.
+-- ARGV: "1" or "0", lease's token or "", its ms, ms that generations last at least, 16 random bytes.
+-- Gives: replication id; lease: 0 not asked for, 1 granted, 2 taken, 3 no memory for it;
+-- entry or nil if ARGV[1] is "1"; each generation or nil, empty while held.
+local info = redis.call('INFO', 'replication')
+if not string.find(info, 'role:master', 1, true) then
+  return redis.error_reply('READONLY This server is not a master')
+end
+local _, before = string.find(info, 'master_replid:', 1, true)
+local replid = string.sub(info, before + 1, before + 40)
+local with_entry, token, lease_ms, fresh = ARGV[1] == '1', ARGV[2], ARGV[3], ARGV[5]
+local least_ms = tonumber(ARGV[4])
+local full = false
+
+-- Whether the value was set. That there is no memory for it is an answer and no failure.
+local function set(...)
+  local reply = redis.pcall('SET', ...)
+  if reply and reply.err then
+    if not string.find(reply.err, 'OOM ', 1, true) then
+      -- Fails alike, with the server's own words.
+      redis.call('SET', ...)
+    end
+    full = true
+    return false
+  end
+  return reply ~= false
+end
+
+local values = { replid, 0 }
+local first = 1
+if with_entry then
+  if token ~= '' then
+    local granted = set(KEYS[2], token, 'NX', 'PX', lease_ms)
+    values[2] = full and 3 or granted and 1 or 2
+  end
+  values[3] = redis.call('GET', KEYS[1])
+  first = 3
+end
+if first > #KEYS then
+  return values
+end
+
+for index, generation in ipairs(redis.call('MGET', unpack(KEYS, first))) do
+  local key = KEYS[first + index - 1]
+  if not generation then
+    -- Twice as long as needed: the next fills find it long enough and write nothing.
+    if not full and set(key, fresh, 'PX', least_ms * 2) then
+      generation = fresh
+    end
+  elseif generation ~= '' then
+    local left = redis.call('PTTL', key)
+    if left >= 0 and left < least_ms then
+      redis.call('PEXPIRE', key, least_ms * 2)
+    end
+  end
+  values[#values + 1] = generation
+end
+return values

@@ -1,0 +1,25 @@
+-- Stores an entry and gives its fill's lease back, if that is still ours.
+-- KEYS: entry, lease. ARGV: entry or "" for none, its ms, lease's token or "".
+-- Gives: replication id, "kept", "full" (no memory for it) or "released".
+local info = redis.call('INFO', 'replication')
+if not string.find(info, 'role:master', 1, true) then
+  return redis.error_reply('READONLY This server is not a master')
+end
+local _, before = string.find(info, 'master_replid:', 1, true)
+local replid = string.sub(info, before + 1, before + 40)
+local outcome = 'released'
+if ARGV[1] ~= '' then
+  local reply = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  if reply.ok then
+    outcome = 'kept'
+  elseif string.find(reply.err, 'OOM ', 1, true) then
+    outcome = 'full'
+  else
+    -- Fails alike, with the server's own words.
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  end
+end
+if ARGV[3] ~= '' and redis.call('GET', KEYS[2]) == ARGV[3] then
+  redis.call('DEL', KEYS[2])
+end
+return { replid, outcome }
