@@ -40,7 +40,7 @@ async function run() {
     const bytes = await verify(rivals);
     const heading = title.replace("{bytes}", bytes.toLocaleString("en"));
     console.log(`\n${heading}`);
-    const table = caseTable(rivals, await compare(rivals, bytes, servers.sluice));
+    const table = caseTable(rivals, await compare(rivals, bytes));
     console.log(table);
     tables.push({ title: heading, note, table });
   }
@@ -51,15 +51,21 @@ async function run() {
 }
 
 /** What is compared with what. `cached`: what the answer says where it must be a hit. */
-function cases({ postgres, postgrest, gateway, nginx, sluice }) {
+function cases({ postgres, postgrest, gateway, nginx, redis, sluice, node, bare }) {
   const direct = { name: "PostgREST direct", role: "direct", base: postgrest.url, pids: [postgrest.pid, postgres.pid] };
   const peer = { name: "nginx", role: "nginx", base: `${nginx.url}/rest/v1`, pids: [nginx.pid] };
-  const ours = { name: "Sluice", role: "sluice", base: `${sluice.url}/rest/v1`, pids: [sluice.pid] };
+  const our = (name, { url, admin, pid }) => ({ name, admin, role: "sluice", base: `${url}/rest/v1`, pids: [pid] });
+  const ours = our("Sluice", sluice);
+  const shared = our("Sluice over Redis, hit in its own memory", node);
+  const fetched = our("Sluice over Redis, hit in Redis (memory = 0)", bare);
+  const hit = ["cache-status", /^sluice; hit/];
   const hits = (path) =>
     [
       direct,
       { ...peer, name: "nginx proxy_cache, hit", cached: ["x-cache-status", /^HIT$/] },
-      { ...ours, name: "Sluice, hit", cached: ["cache-status", /^sluice; hit/] },
+      { ...ours, name: "Sluice, hit", cached: hit },
+      { ...shared, cached: hit },
+      { ...fetched, pids: [...fetched.pids, redis.pid], cached: hit },
     ].map((rival) => ({ ...rival, url: rival.base + path, headers: credentials }));
   const forwarded = [direct, { ...peer, name: "nginx proxy_pass" }, { ...ours, name: "Sluice, forwarded" }];
   const atOnce = [
@@ -101,16 +107,16 @@ async function verify(rivals) {
 }
 
 /** Measures the rivals in turns; the medians, and the lowest and highest rate. */
-async function compare(rivals, bytes, sluice) {
+async function compare(rivals, bytes) {
   const runs = rivals.map(() => []);
   for (let turn = 0; turn < turns; turn += 1) {
     for (const [index, rival] of rivals.entries()) {
       // Connections, pools and branch predictors before the first turn.
       if (turn === 0) await measure(rival.url, rival.headers, 0.5, rival.pids);
-      const hitsBefore = await hits(sluice);
+      const hitsBefore = await hits(rival);
       const result = await measure(rival.url, rival.headers, seconds, rival.pids);
       if (result.bytes !== bytes) throw new Error(`${rival.name} answered with ${result.bytes} bytes, not ${bytes}`);
-      const counted = (await hits(sluice)) - hitsBefore;
+      const counted = (await hits(rival)) - hitsBefore;
       const expected = rival.role === "sluice" && rival.cached ? result.served : 0;
       if (counted < expected) throw new Error(`Sluice counted ${counted} hits, not ${expected}`);
       runs[index].push(result);
@@ -123,8 +129,9 @@ async function compare(rivals, bytes, sluice) {
   });
 }
 
-function hits(sluice) {
-  return metric(sluice.admin, "sluice_requests_total", 'outcome="hit"');
+/** The hits that a Sluice has counted; 0 for any other server. */
+async function hits({ admin }) {
+  return admin ? metric(admin, "sluice_requests_total", 'outcome="hit"') : 0;
 }
 
 /** Fills a fresh Sluice with entries of 1 KB: 100,000, which fit, then as many as don't. */

@@ -33,7 +33,7 @@ export function machine(oha) {
     lines: [
       `- ${os.cpus().length} cores (${cpu}), ${Math.round(os.totalmem() / 2 ** 30)} GiB, Linux ${os.release()}`,
       `- ${first(program, "--version")}${commit()}, ${first("rustc", "--version").split(" (")[0]}`,
-      `- ${nginx}, ${first(postgrestProgram(), "--version")}, ${first(postgresProgram("postgres"), "--version").split(" (").slice(0, 2).join(" (")}, ${oha}`,
+      `- ${nginx}, ${first(postgrestProgram(), "--version")}, ${first(postgresProgram("postgres"), "--version").split(" (").slice(0, 2).join(" (")}, ${first("redis-server", "--version").replace(/ server v=(\S+).*/, " $1")}, ${oha}`,
     ],
   };
 }
@@ -98,7 +98,7 @@ ${lines.join("\n")}
 Every server has one worker. oha asks over loopback with 32 connections kept alive, for ${seconds} s each, in turns;
 the figures are medians of ${turns} turns. oha shares the machine's cores with the servers, so requests/s and
 latencies hold in relation to each other, not by themselves; the processor time per request is the steadiest figure.
-It is user and system time of the server's own processes, for PostgREST direct of PostgreSQL as well.
+It is user and system time of the server's own processes, for PostgREST direct of PostgreSQL as well, for hits in Redis of Redis as well.
 Requests carry \`apikey\` and an HS256 token as supabase-js sends them; answers are not compressed. nginx keys its
 cache by URI and \`Authorization\` and checks no token; Sluice checks it, and keeps a user's entries to him.
 

@@ -1,7 +1,7 @@
 // The benchmark's servers, each with one worker, on free ports. They die with this process.
 import { execFileSync } from "node:child_process";
 import { createHmac } from "node:crypto";
-import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { chownSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { accepting, freePort, start, stopAll } from "../demo/servers.mjs";
@@ -112,10 +112,18 @@ async function startNginx(name, values) {
   return serve(name, port, ["nginx", "-e", "stderr", "-p", place, "-c", file], { signal: "TERM" });
 }
 
-/** Starts a Sluice in front of `upstream`. */
-export async function startSluice(upstream) {
+async function startRedis() {
+  const port = await freePort();
+  return serve("redis", port, ["redis-server", "--port", String(port), "--bind", "127.0.0.1", "--save", "", "--dir", place]);
+}
+
+/** Starts a Sluice in front of `upstream`, with these lines in its `[store]`. */
+export async function startSluice(upstream, store = ['memory = "192MiB"']) {
   const [port, adminPort] = [await freePort(), await freePort()];
-  const sluice = await serve("sluice", port, [program, "serve", "-c", path.join(here, "sluice.toml")], {
+  const folder = mkdtempSync(path.join(place, "config-"));
+  copyFileSync(path.join(here, "sluice.toml"), path.join(folder, "sluice.toml"));
+  writeFileSync(path.join(folder, "store.toml"), ["[store]", ...store, ""].join("\n"));
+  const sluice = await serve("sluice", port, [program, "serve", "-c", folder], {
     signal: "TERM",
     env: {
       BENCH_LISTEN: `127.0.0.1:${port}`,
@@ -129,12 +137,26 @@ export async function startSluice(upstream) {
   return { ...sluice, admin: `http://127.0.0.1:${adminPort}` };
 }
 
-/** Starts them all: PostgreSQL, PostgREST, the gateway, nginx with a cache, Sluice. */
+/**
+ * Starts them all: PostgreSQL, PostgREST, the gateway, nginx with a cache, Redis, and three Sluices:
+ * one by itself, one over Redis (`node`), one over Redis with nothing in its own memory (`bare`).
+ */
 export async function startAll() {
   if (!existsSync(program)) throw new Error(`${program} isn't there; run make bench`);
   const postgres = await startPostgres();
   const postgrest = await startPostgrest(postgres.database);
   const gateway = await startNginx("gateway", { postgrest: postgrest.port, small, kilobyte });
   const nginx = await startNginx("cache", { gateway: gateway.port });
-  return { postgres, postgrest, gateway, nginx, sluice: await startSluice(gateway.url) };
+  const redis = await startRedis();
+  const shared = ['kind = "redis"', `url = "${redis.url.replace("http", "redis")}"`];
+  return {
+    postgres,
+    postgrest,
+    gateway,
+    nginx,
+    redis,
+    sluice: await startSluice(gateway.url),
+    node: await startSluice(gateway.url, [...shared, 'memory = "192MiB"']),
+    bare: await startSluice(gateway.url, [...shared, 'memory = "0"']),
+  };
 }

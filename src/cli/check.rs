@@ -134,6 +134,9 @@ async fn ask_store(store: &RedisStore, upstream: String) -> Result<(), Failure> 
 fn unreachable(store: &RedisStore, error: &StoreError) -> String {
     let remedy = match error {
         StoreError::Refused(_) => "Check the user and the password, and what the user may do",
+        _ if store.url.tls => {
+            "Check store.url, and that the server is reachable from here and speaks TLS there"
+        }
         _ => "Check store.url, and that the server runs and is reachable from here",
     };
     format!("{}: {error}. {remedy}.", store.url)

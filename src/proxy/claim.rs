@@ -26,6 +26,7 @@ pub struct Claim {
     snapshot: Snapshot,
     shared: Option<SharedClaim>,
     stale: Option<Arc<Entry>>,
+    replaces: bool,
 }
 
 /// What came of a turn.
@@ -114,7 +115,8 @@ impl Miss<'_> {
     fn unshared(self) -> Claimed {
         // A write may have come between the lookup and the snapshot.
         let stale = self.stale.filter(|entry| self.gateway.generations.is_current(entry.tags()));
-        Claimed::Fetch(Claim { snapshot: self.snapshot, shared: None, stale })
+        let replaces = stale.is_some();
+        Claimed::Fetch(Claim { snapshot: self.snapshot, shared: None, stale, replaces })
     }
 
     async fn ask(&self, shared: &Arc<Shared>, leases: bool, patience: &Patience) -> Result<Word, StoreError> {
@@ -130,7 +132,8 @@ impl Miss<'_> {
         let now = Timestamp::from(SystemTime::now());
         let is_fresh =
             |entry: &Entry| matches!(standing(entry, self.directives.as_ref(), now), Standing::Fresh { .. });
-        match word.entry {
+        // Who isn't admitted is given nothing that is stored.
+        match word.entry.filter(|_| self.plan.admitted) {
             Some(entry) if is_fresh(&entry) => {
                 self.gateway.memory.insert(self.plan.key, entry.clone());
                 Claimed::Found(entry)
@@ -138,7 +141,8 @@ impl Miss<'_> {
             // What is stale here is not known to be what the store's generations are about.
             stale => {
                 let snapshot = self.snapshot.clone();
-                Claimed::Fetch(Claim { snapshot, shared: Some(word.claim), stale })
+                let replaces = stale.is_some() || self.stale.is_some();
+                Claimed::Fetch(Claim { snapshot, shared: Some(word.claim), stale, replaces })
             }
         }
     }
@@ -153,6 +157,11 @@ impl Claim {
     /// What is stored but may not be served as it is. Upstream may confirm it.
     pub fn stale(&self) -> Option<&Arc<Entry>> {
         self.stale.as_ref()
+    }
+
+    /// Whether something is stored that the answer takes the place of.
+    pub fn replaces(&self) -> bool {
+        self.replaces
     }
 
     /// Whether the answer may be stored, by its tags.

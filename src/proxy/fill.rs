@@ -249,7 +249,7 @@ impl Fill {
         rest: Option<Incoming>,
         why: NotStored,
     ) -> Filled {
-        if self.claim.stale().is_some() && !is_passing_error(head.status) {
+        if self.claim.replaces() && !is_passing_error(head.status) {
             self.gateway.forget(&self.plan.key).await;
             self.gateway.metrics.invalidation(InvalidationSource::Refresh);
         }

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 /// So many failures in a row open the breaker.
 const FAILURES: u32 = 3;
+/// A row that began longer ago is not gone on with.
+const ROW: Duration = Duration::from_secs(2);
 /// The time between two probes, to which each adds some by chance.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// After so many probes in vain the connection is not believed in any more.
@@ -17,13 +19,13 @@ pub struct Breaker(State);
 
 #[derive(Debug)]
 enum State {
-    Closed { failures: u32 },
+    Closed { failures: u32, since: Option<Instant> },
     Open { next_probe: Instant, probes: u32 },
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self::Closed { failures: 0 }
+        Self::Closed { failures: 0, since: None }
     }
 }
 
@@ -55,15 +57,18 @@ impl Breaker {
     /// An operation was answered. That of one sent before the breaker opened
     /// doesn't close it: only a probe does.
     pub fn answered(&mut self) {
-        if let State::Closed { failures } = &mut self.0 {
-            *failures = 0;
+        if !self.is_open() {
+            self.0 = State::default();
         }
     }
 
     /// An operation was not answered in time. Says whether that opened the
     /// breaker. `jitter` is added to the time until the first probe.
     pub fn failed(&mut self, now: Instant, jitter: Duration) -> bool {
-        let State::Closed { failures } = &mut self.0 else { return false };
+        let State::Closed { failures, since } = &mut self.0 else { return false };
+        if since.is_none_or(|since| now.saturating_duration_since(since) > ROW) {
+            (*failures, *since) = (0, Some(now));
+        }
         *failures += 1;
         if *failures < FAILURES {
             return false;
@@ -142,6 +147,19 @@ mod tests {
     fn it_takes_as_many_failures_to_open_again() {
         let closed = Probe { answered: true, gives: Probed::Closed };
         assert!(play(&[FAILS, FAILS, OPENS, closed, FAILS, FAILS, OPENS]).is_open());
+    }
+
+    #[test]
+    fn failures_that_are_far_apart_are_no_row() {
+        let now = Instant::now();
+        let cases = [([0, 1000, 2000], true), ([0, 1000, 2001], false), ([0, 2001, 4002], false)];
+        for (times, opens) in cases {
+            let mut breaker = Breaker::default();
+            for milliseconds in times {
+                breaker.failed(now + Duration::from_millis(milliseconds), Duration::ZERO);
+            }
+            assert_eq!(breaker.is_open(), opens, "{times:?}");
+        }
     }
 
     #[test]

@@ -94,18 +94,18 @@ impl Commands {
         let (connection, number) = self.shared.link.lock().usable().ok_or(StoreError::Unavailable)?;
         match timeout(deadline, connection.run(script, keys, arguments)).await {
             Ok(Ok(values)) => {
-                self.shared.link.lock().breaker.answered();
+                self.shared.noted(number, Sign::answered(&connection), None);
                 Ok(values)
             }
             Ok(Err(error)) => {
                 let reason = StoreError::of(&error);
                 tracing::debug!(script = script.name(), %reason, "a script failed");
-                self.shared.failed(number, Sign::of(&connection, &error), &reason);
+                self.shared.noted(number, Sign::of(&connection, &error), Some(&reason));
                 Err(reason)
             }
             Err(_) => {
                 let sign = if deadline < LEAST_DEADLINE { Sign::None } else { Sign::Unanswered };
-                self.shared.failed(number, sign, &StoreError::Timeout);
+                self.shared.noted(number, sign, Some(&StoreError::Timeout));
                 Err(StoreError::Timeout)
             }
         }
@@ -121,10 +121,10 @@ impl Commands {
     }
 }
 
-/// What a failure says of the connection.
+/// What an operation's end says of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sign {
-    /// It works: the server answered with an error.
+    /// It works, if only to answer with an error.
     Answered,
     /// There was no answer.
     Unanswered,
@@ -143,7 +143,15 @@ impl Sign {
             CommandConnection::Single(_) if is_broken => Self::Lost,
             // It mends itself, node by node.
             CommandConnection::Cluster(_) if is_broken => Self::Unanswered,
-            _ => Self::Answered,
+            _ => Self::answered(connection),
+        }
+    }
+
+    /// Where one node of a Cluster answers, another may still be what requests wait for.
+    fn answered(connection: &CommandConnection) -> Self {
+        match connection {
+            CommandConnection::Single(_) => Self::Answered,
+            CommandConnection::Cluster(_) => Self::None,
         }
     }
 }
@@ -179,7 +187,7 @@ impl Link {
 }
 
 impl Shared {
-    fn failed(&self, number: u64, sign: Sign, reason: &StoreError) {
+    fn noted(&self, number: u64, sign: Sign, reason: Option<&StoreError>) {
         let mut link = self.link.lock();
         if link.number != number {
             return;
@@ -192,7 +200,7 @@ impl Shared {
                 }
             }
             Sign::Lost => {
-                link.lose(number, reason);
+                link.lose(number, reason.unwrap_or(&StoreError::Unavailable));
                 self.changed.notify_one();
             }
             Sign::None => {}
@@ -293,7 +301,7 @@ impl Supervisor {
             () = sleep_until(due.into()) => {}
             () = self.shared.changed.notified() => return,
         }
-        let outcome = connection.check(PROBE).await;
+        let outcome = self.shared.connector.check(connection, PROBE).await;
         let probed = {
             let mut link = self.shared.link.lock();
             let probed = link.breaker.probed(outcome.is_ok(), Instant::now(), jitter());

@@ -33,7 +33,7 @@ const CLUSTER_ANSWER: Duration = Duration::from_secs(1);
 const CLUSTER_RETRIES: u32 = 2;
 /// Between two tries, in milliseconds.
 const CLUSTER_RETRY_WAIT: (u64, u64) = (5, 25);
-/// For the question whether a server is a master. One that takes longer is too slow to be of use.
+/// For the check of a new connection. A server that takes longer is too slow to be of use.
 const CHECK: Duration = Duration::from_millis(80);
 
 /// Connects to the servers of one store.
@@ -128,29 +128,41 @@ impl Connector {
         subscribed.map_err(|error| dial::at(&master.address, error))
     }
 
-    /// A connection for scripts. That of a single server or of a master named
-    /// by sentinels leads to a master that has its keys in memory.
+    /// A connection for scripts that has passed [`Connector::check`].
     ///
     /// # Errors
     ///
-    /// Why there is none, within two seconds.
+    /// Why there is none, within three seconds.
     pub async fn commands(&self) -> Result<CommandConnection, StoreError> {
         let masters = self.masters().await?;
-        if let Directory::Cluster(nodes) = &self.directory {
-            return self.cluster(&nodes.addresses()).await.map(CommandConnection::Cluster);
-        }
-        let mut refused = StoreError::Unavailable;
-        for master in &masters {
-            let connection = CommandConnection::Single(self.plain(master).await?);
-            match connection.check(CHECK).await {
-                Ok(()) => return Ok(connection),
-                Err(error) => refused = dial::at(&master.address, error),
-            }
-        }
-        if let Directory::Sentinel { sentinels, .. } = &self.directory {
+        let connection = match (&self.directory, masters.first()) {
+            (Directory::Cluster(nodes), _) => CommandConnection::Cluster(self.cluster(&nodes.addresses()).await?),
+            (_, Some(master)) => CommandConnection::Single(self.plain(master).await?),
+            (_, None) => return Err(StoreError::Unavailable),
+        };
+        let checked = self.check(&connection, CHECK).await;
+        if let (Err(StoreError::ReadOnly), Directory::Sentinel { sentinels, .. }) = (&checked, &self.directory) {
             sentinels.doubt().await;
         }
-        Err(refused)
+        checked.map(|()| connection)
+    }
+
+    /// Whether `connection` is of use: it leads to a master that has its keys
+    /// in memory, or in a Cluster all masters answer.
+    ///
+    /// # Errors
+    ///
+    /// Why not, within `limit`.
+    pub async fn check(&self, connection: &CommandConnection, limit: Duration) -> Result<(), StoreError> {
+        let checking = async {
+            match connection {
+                CommandConnection::Single(connection) => connection::check_single(connection.clone()).await,
+                CommandConnection::Cluster(connection) => {
+                    connection::check_cluster(connection, &self.masters().await?).await
+                }
+            }
+        };
+        timeout(limit, checking).await.unwrap_or(Err(StoreError::Timeout))
     }
 
     /// A connection to `master` for whatever else there is to ask.
@@ -159,7 +171,8 @@ impl Connector {
     ///
     /// Why there is none, within a second.
     pub async fn plain(&self, master: &Master) -> Result<MultiplexedConnection, StoreError> {
-        self.dialer.open(&master.address, Greeting::Full, CONNECT).await
+        let opened = self.dialer.open(&master.address, Greeting::Full, CONNECT).await;
+        opened.map_err(|error| dial::at(&master.address, error))
     }
 
     async fn cluster(&self, nodes: &[HostPort]) -> Result<ClusterConnection, StoreError> {

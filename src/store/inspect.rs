@@ -128,7 +128,7 @@ fn fields(info: &str) -> HashMap<&str, &str> {
 fn server(info: &HashMap<&str, &str>) -> Server {
     let get = |name: &str| info.get(name).copied().unwrap_or_default();
     let compatible = get("redis_version");
-    let own = [("Valkey", "valkey_version"), ("Dragonfly", "dragonfly_version"), ("KeyDB", "keydb_version")];
+    let own = [("Valkey", "valkey_version"), ("Dragonfly", "dragonfly_version")];
     let (name, version) = own
         .into_iter()
         .map(|(name, field)| (name, get(field).trim_start_matches("df-").trim_start_matches('v')))

@@ -6,6 +6,7 @@
 mod join;
 mod lease;
 mod reply;
+mod wrapping;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -14,12 +15,13 @@ use bytes::Bytes;
 use redis::Value;
 use tokio::time::Instant;
 
-pub use self::lease::{Lease, LeaseState};
+pub use self::lease::{Lease, LeaseState, node_id};
 pub use self::reply::Replications;
 use self::reply::{Reading, Reply, malformed};
+use self::wrapping::{sealed, usable};
 use super::bus::Message;
 use super::commands::Commands;
-use super::envelope::{self, Envelope, MAX_ENTRY, OpenError, SealError};
+use super::envelope::SealError;
 use super::error::StoreError;
 use super::names::Names;
 use super::script::Script;
@@ -27,15 +29,6 @@ use super::stamp::Stamps;
 use crate::cache::generation::{EntryTags, TagSet};
 use crate::cache::key::Key;
 use crate::tag::TagId;
-
-/// An id that no other node has.
-///
-/// # Errors
-///
-/// [`StoreError::Broken`] if the system gives no random numbers.
-pub fn node_id() -> Result<u64, StoreError> {
-    Ok(u128::from_le_bytes(lease::random()?) as u64)
-}
 
 /// How long a lease lasts unless it is renewed: a node that dies with it
 /// delays the others for no longer.
@@ -47,9 +40,6 @@ const MAX_TAGS: usize = 1000;
 
 /// The most scripts that one call has under way.
 const MAX_CONCURRENT: usize = 64;
-
-/// Larger entries are wrapped and unwrapped off the I/O threads.
-const INLINE: usize = 256 << 10;
 
 /// Nothing lasts longer in Redis, in milliseconds: a thousand days.
 const MAX_MILLIS: u128 = 1000 * 24 * 60 * 60 * 1000;
@@ -379,41 +369,6 @@ fn parts(tags: &TagSet, cluster: bool) -> Vec<Part<'_>> {
 /// At least one: zero means "for ever" or is refused.
 fn millis(time: Duration) -> Vec<u8> {
     time.as_millis().clamp(1, MAX_MILLIS).to_string().into_bytes()
-}
-
-async fn sealed(filled: &Filled<'_>) -> Result<Vec<u8>, SealError> {
-    let (key, entry, empty) = (*filled.key, filled.entry.clone(), filled.empty);
-    let stamps = filled.stamps.narrowed_to(filled.tags.of(empty));
-    if entry.len() <= INLINE || entry.len() > MAX_ENTRY {
-        return envelope::seal(&key, &stamps, empty, &entry);
-    }
-    let sealing = tokio::task::spawn_blocking(move || envelope::seal(&key, &stamps, empty, &entry));
-    // It ends early only with the process.
-    sealing.await.unwrap_or(Err(SealError::Incomplete))
-}
-
-/// The entry in `frame` if it may answer.
-async fn usable(key: &Key, tags: &EntryTags, now: &Stamps, frame: Option<Bytes>) -> Option<Found> {
-    let opened = match Envelope::read(frame?) {
-        Ok(envelope) => {
-            let empty = envelope.holds_empty();
-            if !envelope.is_current(tags.of(empty), now) {
-                return None;
-            }
-            open(*key, envelope).await.map(|entry| Found { entry, empty })
-        }
-        Err(error) => Err(error),
-    };
-    // Once per lookup, so not for an operator: after an upgrade all are such.
-    opened.inspect_err(|error| tracing::debug!(%key, %error, "unreadable entry in redis")).ok()
-}
-
-async fn open(key: Key, envelope: Envelope) -> Result<Bytes, OpenError> {
-    if envelope.entry_len() <= INLINE {
-        return envelope.open(&key, MAX_ENTRY);
-    }
-    let opening = tokio::task::spawn_blocking(move || envelope.open(&key, MAX_ENTRY));
-    opening.await.unwrap_or(Err(OpenError::Compression))
 }
 
 #[cfg(test)]

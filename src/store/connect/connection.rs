@@ -1,14 +1,18 @@
 //! Connections that are open.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
-use redis::{PushInfo, PushKind, RedisResult, Value, from_redis_value};
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+use redis::{PushInfo, PushKind, RedisError, RedisResult, Value, from_redis_value};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::Master;
 use crate::store::error::StoreError;
 use crate::store::script::Script;
 
@@ -117,31 +121,37 @@ impl CommandConnection {
             Self::Cluster(connection) => script.run_on(&mut connection.clone(), keys, arguments).await,
         }
     }
-
-    /// Whether the server is a master that has its keys in memory, or all
-    /// masters of a Cluster answer.
-    ///
-    /// # Errors
-    ///
-    /// Why not, within `limit`.
-    pub(in crate::store) async fn check(&self, limit: Duration) -> Result<(), StoreError> {
-        match timeout(limit, self.ask_for_role()).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(StoreError::Timeout),
-        }
-    }
-
-    async fn ask_for_role(&self) -> Result<(), StoreError> {
-        match self {
-            Self::Single(connection) => role(ask(&mut connection.clone(), "INFO").await?),
-            Self::Cluster(connection) => ask(&mut connection.clone(), "PING").await.map(drop),
-        }
-    }
 }
 
-async fn ask(connection: &mut impl ConnectionLike, command: &str) -> Result<Value, StoreError> {
-    let answer = connection.req_packed_command(&redis::cmd(command)).await;
-    answer.and_then(Value::extract_error).map_err(|error| StoreError::of(&error))
+/// Whether the server is a master that has its keys in memory.
+pub(super) async fn check_single(mut connection: MultiplexedConnection) -> Result<(), StoreError> {
+    let answer = connection.req_packed_command(&redis::cmd("INFO")).await;
+    role(answer.and_then(Value::extract_error).map_err(|error| StoreError::of(&error))?)
+}
+
+/// Whether each of these masters answers. A question for a node without a
+/// connection is put to any other, so each has to answer with a name of its own.
+pub(super) async fn check_cluster(
+    connection: &ClusterConnection,
+    masters: &[Master],
+) -> Result<(), StoreError> {
+    let mut questions = JoinSet::new();
+    for slot in masters.iter().filter_map(|master| master.probe_slot) {
+        let mut connection = connection.clone();
+        let master = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
+        let mut question = redis::cmd("CLUSTER");
+        question.arg("MYID");
+        questions.spawn(async move {
+            let answer = connection.route_command(question, RoutingInfo::SingleNode(master)).await;
+            from_redis_value::<String>(answer?.extract_error()?).map_err(RedisError::from)
+        });
+    }
+    let mut names = HashSet::new();
+    while let Some(answer) = questions.join_next().await {
+        let name = answer.map_err(|error| StoreError::Broken(error.to_string()))?;
+        names.insert(name.map_err(|error| StoreError::of(&error))?);
+    }
+    if names.len() == masters.len() { Ok(()) } else { Err(StoreError::Unavailable) }
 }
 
 /// What `INFO` says of a server that scripts can run on.
@@ -152,5 +162,49 @@ fn role(answer: Value) -> Result<(), StoreError> {
         (false, _) => Err(StoreError::ReadOnly),
         (true, true) => Err(StoreError::Unavailable),
         (true, false) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_loaded_master_is_of_use() {
+        let cases = [
+            ("# Replication\r\nrole:master\r\nloading:0\r\n", Ok(())),
+            ("role:slave\r\nloading:0\r\n", Err(StoreError::ReadOnly)),
+            ("role:master\r\nloading:1\r\n", Err(StoreError::Unavailable)),
+            ("async_loading:1\r\nrole:master\r\n", Ok(())),
+            ("", Err(StoreError::ReadOnly)),
+        ];
+        for (info, outcome) in cases {
+            assert_eq!(role(Value::BulkString(info.into())), outcome, "{info:?}");
+        }
+        assert!(matches!(role(Value::Array(vec![])), Err(StoreError::Broken(_))));
+    }
+
+    #[test]
+    fn only_messages_of_the_channel_are_handed_over_and_the_end_is_noticed() {
+        let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let sink = Arc::clone(&seen);
+        let subscription =
+            Subscription::new("bus", Arc::new(move |message: &[u8]| sink.lock().push(message.to_vec())));
+        let receive = subscription.receiver();
+        let bulk = |text: &str| Value::BulkString(text.into());
+        let pushes = [
+            (PushKind::Subscribe, vec![bulk("bus"), Value::Int(1)]),
+            (PushKind::Message, vec![bulk("bus"), bulk("one")]),
+            (PushKind::Message, vec![bulk("other"), bulk("two")]),
+            (PushKind::Message, vec![bulk("bus")]),
+            (PushKind::Message, vec![bulk("bus"), bulk("three")]),
+        ];
+        for (kind, data) in pushes {
+            assert_eq!(receive(PushInfo { kind, data }), Ok(()));
+        }
+        assert_eq!(*seen.lock(), [b"one".to_vec(), b"three".to_vec()]);
+        assert!(!*subscription.watched.borrow());
+        assert_eq!(receive(PushInfo { kind: PushKind::Disconnection, data: vec![] }), Ok(()));
+        assert!(*subscription.watched.borrow());
     }
 }

@@ -76,7 +76,7 @@ impl Dialer {
             client.get_multiplexed_async_connection_with_config(&config).await
         };
         match timeout(limit, connecting).await {
-            Ok(outcome) => outcome.map_err(|error| at(address, StoreError::of(&error))),
+            Ok(outcome) => outcome.map_err(|error| StoreError::of(&error)),
             Err(_) => Err(StoreError::Timeout),
         }
     }

@@ -40,7 +40,10 @@ pub fn findings(masters: &[(HostPort, Inspection)], ack: Ack, topology: &Topolog
     for (addresses, inspection) in groups {
         let server = format!("{} at {addresses}", inspection.server);
         found.push(Finding::Fact("server", server));
-        found.extend(unusable(&addresses, inspection));
+        if let Some(failure) = unusable(&addresses, inspection) {
+            found.push(failure);
+            continue;
+        }
         found.push(Finding::Fact("persistence", persistence(inspection.persistence).into()));
         found.extend(eviction(&inspection.eviction));
         found.push(Finding::Fact("ack", promise(inspection, ack, topology)));
@@ -97,7 +100,7 @@ fn eviction(eviction: &Eviction) -> Vec<Finding> {
     };
     let at = match eviction.limit {
         Some(0) => {
-            let warning = "the store has no maxmemory: it grows until the machine's memory ends";
+            let warning = "without maxmemory the store grows until the machine's memory ends";
             return vec![
                 Finding::Fact("eviction", format!("none without maxmemory ({policy})")),
                 Finding::Warning(warning.into()),

@@ -59,7 +59,7 @@ fn redis_as_it_comes() {
             "server: Redis 7.0.15 at 10.0.0.1:6379",
             "persistence: snapshots only, a crash loses what came after the last",
             "eviction: none without maxmemory (noeviction)",
-            "warning: the store has no maxmemory: it grows until the machine's memory ends",
+            "warning: without maxmemory the store grows until the machine's memory ends",
             "ack: the store can't keep \"fsync\": it has no append-only file (set appendonly yes and appendfsync \
              always); it decides nothing yet, this version defers no writes",
         ]
@@ -87,6 +87,12 @@ fn without_config_what_info_says_counts() {
             "ack: the store can keep \"replicated\"; it decides nothing yet, this version defers no writes",
         ]
     );
+}
+
+#[test]
+fn a_server_that_took_redis_place_is_named() {
+    let inspection = Inspection::of("redis_version:7.4.0\r\ndragonfly_version:df-v1.30.0\r\n", None);
+    assert_eq!(inspection.server.to_string(), "Dragonfly 1.30.0");
 }
 
 #[test]
@@ -153,6 +159,7 @@ fn what_is_too_old_or_a_replica_fails() {
         let said = said(&inspection, Ack::Memory, &single());
         let failures: Vec<_> = said.iter().filter(|line| line.starts_with("failure: ")).collect();
         assert!(failures.len() == 1 && failures[0].contains(mention), "{said:?}");
+        assert_eq!(said.len(), 2, "nothing more is said of it: {said:?}");
     }
 }
 

@@ -46,6 +46,15 @@ pub enum LeaseState {
     Full,
 }
 
+/// An id that no other node has.
+///
+/// # Errors
+///
+/// [`StoreError::Broken`] if the system gives no random numbers.
+pub fn node_id() -> Result<u64, StoreError> {
+    Ok(u128::from_le_bytes(random()?) as u64)
+}
+
 /// Bytes that never come again.
 pub(super) fn random() -> Result<[u8; 16], StoreError> {
     static SOURCE: LazyLock<&'static dyn SecureRandom> =

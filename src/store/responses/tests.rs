@@ -1,4 +1,6 @@
+use super::wrapping::INLINE;
 use super::*;
+use crate::store::envelope;
 use crate::store::stamp::{ReplicationId, Stamp};
 
 const REPLICATION: &[u8] = b"000000000000000000000000000000010123abcd";
@@ -139,6 +141,18 @@ async fn an_entry_is_sealed_with_the_tags_of_its_answer() {
             let found = usable(&key, &tags, &now, Some(frame.into())).await;
             assert_eq!(found, Some(Found { entry: entry.clone(), empty }));
         }
+    }
+}
+
+#[tokio::test]
+async fn an_entry_without_a_stamp_for_each_tag_is_not_sealed() {
+    let (key, tags, entry) = (key(), entry_tags(), Bytes::from_static(b"entry"));
+    for (of, empty, kept) in [(&[1, 2][..], false, true), (&[1, 2], true, false), (&[2, 3], false, false)] {
+        let now = stamps(&of.iter().map(|tag| (*tag, 7)).collect::<Vec<_>>());
+        let ttl = Duration::from_secs(1);
+        let filled = Filled { key: &key, entry: &entry, empty, tags: &tags, stamps: &now, ttl };
+        let expected = if kept { None } else { Some(SealError::Incomplete) };
+        assert_eq!(sealed(&filled).await.err(), expected, "{of:?}");
     }
 }
 
