@@ -32,7 +32,7 @@ pub struct Claim {
 /// What came of a turn.
 pub enum Claimed {
     /// Upstream is to be asked.
-    Fetch(Claim),
+    Fetch(Box<Claim>),
     /// Another node has stored it meanwhile.
     Found(Arc<Entry>),
 }
@@ -116,7 +116,7 @@ impl Miss<'_> {
         // A write may have come between the lookup and the snapshot.
         let stale = self.stale.filter(|entry| self.gateway.generations.is_current(entry.tags()));
         let replaces = stale.is_some();
-        Claimed::Fetch(Claim { snapshot: self.snapshot, shared: None, stale, replaces })
+        Claimed::Fetch(Box::new(Claim { snapshot: self.snapshot, shared: None, stale, replaces }))
     }
 
     async fn ask(&self, shared: &Arc<Shared>, leases: bool, patience: &Patience) -> Result<Word, StoreError> {
@@ -142,7 +142,7 @@ impl Miss<'_> {
             stale => {
                 let snapshot = self.snapshot.clone();
                 let replaces = stale.is_some() || self.stale.is_some();
-                Claimed::Fetch(Claim { snapshot, shared: Some(word.claim), stale, replaces })
+                Claimed::Fetch(Box::new(Claim { snapshot, shared: Some(word.claim), stale, replaces }))
             }
         }
     }

@@ -53,7 +53,7 @@ pub struct Fill {
     /// What is sent; see [`request`].
     pub request: Request<Bytes>,
     /// What its answer may be stored under, read before anything is sent.
-    pub claim: Claim,
+    pub claim: Box<Claim>,
 }
 
 /// What a fill for `plan` sends. `sent` is the client's request, `body` a function's.

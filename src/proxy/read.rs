@@ -283,7 +283,7 @@ impl Lookup<'_> {
         &self,
         session: &Session,
         exchange: &Exchange,
-        claim: Claim,
+        claim: Box<Claim>,
         leader: Option<Leader<Arc<Entry>>>,
     ) -> Obtained {
         let Ok(place) = self.gateway.fills.clone().try_acquire_owned() else { return Obtained::Crowded };

@@ -143,6 +143,10 @@ impl Sign {
             CommandConnection::Single(_) if is_broken => Self::Lost,
             // It mends itself, node by node.
             CommandConnection::Cluster(_) if is_broken => Self::Unanswered,
+            // A node is gone, and no other has its slots yet.
+            CommandConnection::Cluster(_) if matches!(code_of(error), Some("MOVED" | "CLUSTERDOWN")) => {
+                Self::Unanswered
+            }
             _ => Self::answered(connection),
         }
     }

@@ -135,20 +135,28 @@ impl Connector {
     /// Why there is none, within three seconds.
     pub async fn commands(&self) -> Result<CommandConnection, StoreError> {
         let masters = self.masters().await?;
+        let connected = self.connect(&masters).await;
+        if let (Err(_), Directory::Sentinel { sentinels, .. }) = (&connected, &self.directory) {
+            // The sentinel that named this master may be cut off from the others.
+            sentinels.doubt().await;
+        }
+        connected
+    }
+
+    async fn connect(&self, masters: &[Master]) -> Result<CommandConnection, StoreError> {
         let connection = match (&self.directory, masters.first()) {
-            (Directory::Cluster(nodes), _) => CommandConnection::Cluster(self.cluster(&nodes.addresses()).await?),
+            (Directory::Cluster(nodes), _) => {
+                CommandConnection::Cluster(self.cluster(&nodes.addresses()).await?)
+            }
             (_, Some(master)) => CommandConnection::Single(self.plain(master).await?),
             (_, None) => return Err(StoreError::Unavailable),
         };
-        let checked = self.check(&connection, CHECK).await;
-        if let (Err(StoreError::ReadOnly), Directory::Sentinel { sentinels, .. }) = (&checked, &self.directory) {
-            sentinels.doubt().await;
-        }
-        checked.map(|()| connection)
+        self.check(&connection, CHECK).await?;
+        Ok(connection)
     }
 
     /// Whether `connection` is of use: it leads to a master that has its keys
-    /// in memory, or in a Cluster all masters answer.
+    /// in memory, or in a Cluster all masters answer and find it complete.
     ///
     /// # Errors
     ///

@@ -68,7 +68,7 @@ fn what_is_not_built_yet_is_refused_and_not_ignored() {
     for text in [
         format!("mode = \"observe\"\n{good}"),
         format!("hook_secret = \"x\"\n{good}"),
-        format!("{good}[store]\nkind = \"redis\"\n"),
+        format!("{good}[store]\nobjects = {{ path = \"x\" }}\n"),
         format!("{good}[database]\nurl = \"postgres://x\"\n"),
         format!("{good}[queue]\nmax_writes = 5\n"),
         format!("{good}{route}[route.read]\nverify = 0.5\n"),

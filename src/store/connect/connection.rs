@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
-use redis::{PushInfo, PushKind, RedisError, RedisResult, Value, from_redis_value};
+use redis::cluster_routing::{Route, SingleNodeRoutingInfo, SlotAddr};
+use redis::{PushInfo, PushKind, RedisResult, Value, from_redis_value};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -129,40 +129,49 @@ pub(super) async fn check_single(mut connection: MultiplexedConnection) -> Resul
     role(answer.and_then(Value::extract_error).map_err(|error| StoreError::of(&error))?)
 }
 
-/// Whether each of these masters answers. A question for a node without a
-/// connection is put to any other, so each has to answer with a name of its own.
+/// Whether each of these masters answers, and finds the Cluster complete. A
+/// question for a node without a connection is put to any other, so each has
+/// to answer with a name of its own.
 pub(super) async fn check_cluster(
     connection: &ClusterConnection,
     masters: &[Master],
 ) -> Result<(), StoreError> {
     let mut questions = JoinSet::new();
     for slot in masters.iter().filter_map(|master| master.probe_slot) {
-        let mut connection = connection.clone();
-        let master = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
-        let mut question = redis::cmd("CLUSTER");
-        question.arg("MYID");
-        questions.spawn(async move {
-            let answer = connection.route_command(question, RoutingInfo::SingleNode(master)).await;
-            from_redis_value::<String>(answer?.extract_error()?).map_err(RedisError::from)
-        });
+        questions.spawn(name_in_cluster(connection.clone(), slot));
     }
     let mut names = HashSet::new();
     while let Some(answer) = questions.join_next().await {
-        let name = answer.map_err(|error| StoreError::Broken(error.to_string()))?;
-        names.insert(name.map_err(|error| StoreError::of(&error))?);
+        names.insert(answer.map_err(|error| StoreError::Broken(error.to_string()))??);
     }
     if names.len() == masters.len() { Ok(()) } else { Err(StoreError::Unavailable) }
+}
+
+/// What the master of `slot` is called, where it finds the Cluster complete.
+async fn name_in_cluster(mut connection: ClusterConnection, slot: u16) -> Result<String, StoreError> {
+    let mut questions = redis::pipe();
+    questions.cmd("CLUSTER").arg("MYID").cmd("CLUSTER").arg("INFO");
+    let master = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
+    let answers = connection.route_pipeline(questions, 0, 2, master).await;
+    let answers = answers.and_then(|answers| Value::Array(answers).extract_error());
+    let answers = answers.map_err(|error| StoreError::of(&error))?;
+    let (name, info): (String, String) =
+        from_redis_value(answers).map_err(|_| StoreError::Broken("CLUSTER INFO is no text".into()))?;
+    if has_line(&info, "cluster_state:ok") { Ok(name) } else { Err(StoreError::Unavailable) }
 }
 
 /// What `INFO` says of a server that scripts can run on.
 fn role(answer: Value) -> Result<(), StoreError> {
     let info: String = from_redis_value(answer).map_err(|_| StoreError::Broken("INFO is no text".into()))?;
-    let has = |line: &str| info.lines().any(|found| found.trim_end() == line);
-    match (has("role:master"), has("loading:1")) {
+    match (has_line(&info, "role:master"), has_line(&info, "loading:1")) {
         (false, _) => Err(StoreError::ReadOnly),
         (true, true) => Err(StoreError::Unavailable),
         (true, false) => Ok(()),
     }
+}
+
+fn has_line(text: &str, line: &str) -> bool {
+    text.lines().any(|found| found.trim_end() == line)
 }
 
 #[cfg(test)]

@@ -82,7 +82,8 @@ fn credentials_that_a_server_repeats_are_not_shown() {
 
 #[test]
 fn the_text_is_short_and_has_no_control_characters() {
-    let StoreError::Broken(text) = StoreError::of(&reported(&format!("ERR \u{1b}[31m{}", "x".repeat(9999)))) else {
+    let StoreError::Broken(text) = StoreError::of(&reported(&format!("ERR \u{1b}[31m{}", "x".repeat(9999))))
+    else {
         panic!("the kind of an unknown error");
     };
     assert_eq!(text.chars().count(), MAX_TEXT);
