@@ -194,6 +194,7 @@ impl Shared {
         }
     }
 
+    /// Tells Redis, and with it all nodes.
     async fn send(&self, tags: &[TagId], hold: Duration, deadline: Duration) -> Result<(), StoreError> {
         let masters = self.responses.invalidate(tags, hold, deadline).await?;
         self.check_masters(&masters)
@@ -219,16 +220,7 @@ impl Shared {
     /// `hold`. `None` if that can't be noted.
     pub async fn note_write(&self, tags: &[TagId], hold: Duration, patience: &Patience) -> Option<Note> {
         let call = |deadline| self.notes.open(tags, hold, deadline);
-        match self.timed("note", patience, call).await {
-            Ok(note) => Some(note),
-            Err(StoreError::Full) => {
-                // Nobody could stand in for this node. While Redis is full nothing new
-                // is kept, so that what goes now stays away until the write is done.
-                self.invalidate(tags, Duration::ZERO, patience).await;
-                None
-            }
-            Err(_) => None,
-        }
+        self.timed("note", patience, call).await.ok()
     }
 
     fn check_ready(&self) -> Result<(), StoreError> {

@@ -280,11 +280,11 @@ impl Responses {
         deadline: Duration,
     ) -> Result<Replications, StoreError> {
         let tags: TagSet = tags.iter().copied().collect();
-        let hold = if hold.is_zero() { b"0".to_vec() } else { millis(hold) };
+        let held = if hold.is_zero() { b"0".to_vec() } else { millis(hold) };
         let channel = self.names.channel().as_bytes();
         let calls = on_one_master(&tags, self.commands.is_cluster()).map(|tags| Call {
             keys: self.generations(tags).collect(),
-            arguments: vec![hold.clone(), channel.to_vec(), Message::tags(self.origin, tags)],
+            arguments: vec![held.clone(), channel.to_vec(), Message::tags(self.origin, hold, tags)],
         });
         let calls = calls.collect();
         let mut seen = Replications::new();

@@ -254,7 +254,12 @@ fn hooks(local: &Local, health: &Arc<Health>, commands: &Arc<Commands>, node: u6
     let (hearing, missing, commands) = (local.clone(), local.clone(), commands.clone());
     Hooks {
         on_message: Arc::new(move |message| match message {
-            Message::Tags { origin, tags } => {
+            Message::Tags { origin, hold, tags } => {
+                if !hold.is_zero() {
+                    // Redis holds them as well, unless it fails over or evicts.
+                    let now = Instant::now();
+                    hearing.generations.hold(&tags, now + hold, now);
+                }
                 hearing.generations.advance(&tags);
                 if origin != node {
                     hearing.metrics.invalidation(InvalidationSource::Node);

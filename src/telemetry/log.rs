@@ -18,8 +18,9 @@ const SECRET_NAMES: [&str; 8] =
     ["token", "apikey", "api_key", "jwt", "password", "secret", "signature", "credential"];
 
 /// What holds unless the level names these targets: libraries say little of
-/// use to an operator, and the access log has a switch of its own.
-const TARGETS: &str = "access=info,pingora=warn,pingora_core=warn,pingora_proxy=warn,pingora_http=warn,pingora_cache=warn,\
+/// use to an operator, and the access log has a switch of its own. What goes
+/// wrong with Redis is said once, by the store.
+const TARGETS: &str = "access=info,redis=off,pingora=warn,pingora_core=warn,pingora_proxy=warn,pingora_http=warn,pingora_cache=warn,\
                      pingora_pool=warn,hyper=warn,hyper_util=warn,rustls=warn,tokio=warn";
 
 /// How the log is written.

@@ -3,9 +3,11 @@
 //! ```text
 //! kind: 1 byte, 't' or 'k'
 //! origin: 8 bytes, little-endian: the node that says it
-//! 't': tags, 8 bytes each, little-endian
+//! 't': milliseconds to hold them, 4 bytes, then tags, 8 bytes each, all little-endian
 //! 'k': a key, 32 bytes
 //! ```
+
+use std::time::Duration;
 
 use crate::cache::Key;
 use crate::tag::{Tag, TagId};
@@ -24,6 +26,8 @@ pub enum Message {
     Tags {
         /// The node that says so.
         origin: u64,
+        /// For how long no answers about them are to be kept; in whole milliseconds.
+        hold: Duration,
         /// At least one.
         tags: Vec<TagId>,
     },
@@ -46,13 +50,15 @@ pub struct MalformedMessage {
 }
 
 impl Message {
-    /// The bytes of a message that names `tags`.
-    pub fn tags(origin: u64, tags: &[TagId]) -> Vec<u8> {
+    /// The bytes of a message that names `tags`. A hold is rounded up to a millisecond.
+    pub fn tags(origin: u64, hold: Duration, tags: &[TagId]) -> Vec<u8> {
         let everything = [Tag::All.id()];
         let tags = if tags.len() > MAX_TAGS { &everything[..] } else { tags };
-        let mut bytes = Vec::with_capacity(HEAD + size_of_val(tags));
+        let milliseconds = u32::try_from(hold.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        let mut bytes = Vec::with_capacity(HEAD + size_of::<u32>() + size_of_val(tags));
         bytes.push(TAGS);
         bytes.extend(origin.to_le_bytes());
+        bytes.extend(milliseconds.to_le_bytes());
         bytes.extend(tags.iter().flat_map(|tag| tag.0.to_le_bytes()));
         bytes
     }
@@ -80,10 +86,12 @@ impl Message {
         let origin = u64::from_le_bytes(*origin);
         match *kind {
             TAGS => {
-                let (tags, left) = rest.as_chunks();
+                let (milliseconds, tags) = rest.split_first_chunk()?;
+                let hold = Duration::from_millis(u64::from(u32::from_le_bytes(*milliseconds)));
+                let (tags, left) = tags.as_chunks();
                 let fits = left.is_empty() && !tags.is_empty() && tags.len() <= MAX_TAGS;
                 let tags = tags.iter().map(|tag| TagId(u64::from_le_bytes(*tag))).collect();
-                fits.then_some(Message::Tags { origin, tags })
+                fits.then_some(Message::Tags { origin, hold, tags })
             }
             REMOVED => {
                 let key = <[u8; 32]>::try_from(rest).ok()?;
@@ -102,9 +110,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tags_come_back(origin: u64, tags in prop::collection::vec(any::<u64>().prop_map(TagId), 1..50)) {
-            let bytes = Message::tags(origin, &tags);
-            prop_assert_eq!(Message::decode(&bytes), Ok(Message::Tags { origin, tags }));
+        fn tags_come_back(origin: u64, hold: u32, tags in prop::collection::vec(any::<u64>().prop_map(TagId), 1..50)) {
+            let hold = Duration::from_millis(hold.into());
+            let bytes = Message::tags(origin, hold, &tags);
+            prop_assert_eq!(Message::decode(&bytes), Ok(Message::Tags { origin, hold, tags }));
         }
 
         #[test]
@@ -116,7 +125,7 @@ mod tests {
 
         #[test]
         fn a_message_cut_short_or_longer_is_never_half_understood(tags in prop::collection::vec(any::<u64>().prop_map(TagId), 1..5), less in 1_usize..8) {
-            let bytes = Message::tags(1, &tags);
+            let bytes = Message::tags(1, Duration::ZERO, &tags);
             prop_assert!(Message::decode(&bytes[..bytes.len() - less]).is_err());
             let removed = Message::removed(1, &Key::from([7; 32]));
             prop_assert!(Message::decode(&removed[..removed.len() - less]).is_err());
@@ -125,15 +134,15 @@ mod tests {
 
         #[test]
         fn garbage_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            if let Ok(Message::Tags { origin, tags }) = Message::decode(&bytes) {
-                prop_assert_eq!(Message::tags(origin, &tags), bytes);
+            if let Ok(Message::Tags { origin, hold, tags }) = Message::decode(&bytes) {
+                prop_assert_eq!(Message::tags(origin, hold, &tags), bytes);
             }
         }
     }
 
     #[test]
     fn what_says_nothing_is_malformed() {
-        let no_tags = Message::tags(1, &[]);
+        let no_tags = Message::tags(1, Duration::ZERO, &[]);
         for bytes in [&b""[..], b"t", b"x\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", &no_tags] {
             assert_eq!(Message::decode(bytes), Err(MalformedMessage { length: bytes.len() }));
         }
@@ -142,7 +151,7 @@ mod tests {
     #[test]
     fn more_tags_than_fit_are_everything() {
         let most: Vec<TagId> = (0..MAX_TAGS as u64).map(TagId).collect();
-        let named = |tags: &[TagId]| match Message::decode(&Message::tags(1, tags)) {
+        let named = |tags: &[TagId]| match Message::decode(&Message::tags(1, Duration::ZERO, tags)) {
             Ok(Message::Tags { tags, .. }) => tags,
             other => panic!("{other:?}"),
         };

@@ -111,9 +111,7 @@ fn eviction(eviction: &Eviction) -> Vec<Finding> {
     };
     let fact = |text: &str| Finding::Fact("eviction", format!("{policy} {at}: {text}"));
     match policy {
-        "noeviction" => vec![fact(
-            "when full, nothing new is cached there, and a write clears before it is sent as well as after",
-        )],
+        "noeviction" => vec![fact("when full, nothing new is cached there")],
         "volatile-ttl" => vec![
             fact("what expires soonest makes room"),
             Finding::Warning(
