@@ -30,6 +30,10 @@ const TICK: Duration = Duration::from_millis(50);
 const DEADLINE: Duration = Duration::from_secs(1);
 /// How long the start waits for the store. Without it Sluice starts as well.
 const FIRST: Duration = Duration::from_secs(1);
+/// The same as [`TICK`], while the start waits.
+const FIRST_TICK: Duration = Duration::from_millis(5);
+/// How long a stop waits for what is to be sent.
+const LAST: Duration = Duration::from_secs(2);
 /// How long the store has to be out of use before the log says so.
 const LASTING: Duration = Duration::from_millis(250);
 /// How often the owner of a namespace that is another's is looked at again.
@@ -147,19 +151,31 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Leaves the store: no other node stands in for this one.
+    /// Leaves the store, once all requests have ended: what can be sent is, and
+    /// no other node stands in for this one.
     pub async fn leave(&self) {
+        // Its calls have deadlines of their own.
+        let _ = timeout(LAST, self.catch_up()).await;
+        if !self.outbox.is_empty() {
+            tracing::error!(
+                "stopped while redis was away: it was not told what the last writes changed, and other nodes may \
+                 serve that until it expires"
+            );
+        }
         self.notes.goodbye(DEADLINE).await;
     }
 
+    /// Returns once the store is in use.
     async fn first_adoption(&self) -> Result<(), OpenError> {
-        loop {
-            match self.adopt().await {
-                Ok(()) => return Ok(()),
-                Err(Adoption::Foreign(foreign)) => return Err(foreign),
-                Err(Adoption::Failed) => tokio::time::sleep(TICK).await,
+        while !self.is_ready() {
+            if !self.health.is_adopted()
+                && let Err(Adoption::Foreign(foreign)) = self.adopt().await
+            {
+                return Err(foreign);
             }
+            tokio::time::sleep(FIRST_TICK).await;
         }
+        Ok(())
     }
 
     async fn keep_up(self: Arc<Self>) {
