@@ -8,8 +8,11 @@ pub mod backend;
 pub mod faulty;
 pub mod http;
 pub mod process;
+pub mod redis;
+pub mod relay;
 pub mod script;
 pub mod sluice;
+pub mod story;
 pub mod token;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +29,16 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "never happened: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Prints how `times` are spread and gives back what 99 % of them don't exceed.
+#[track_caller]
+pub fn p99(what: &str, times: &[Duration]) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort();
+    let at = |percent: usize| sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)];
+    eprintln!("{what}: {} times, p50 {:.1?}, p99 {:.1?}, max {:.1?}", sorted.len(), at(50), at(99), at(100));
+    at(99)
 }
 
 /// A number that no other test of this process gets: rows of one's own.
