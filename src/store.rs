@@ -14,20 +14,20 @@
 //! of an invalidation.
 
 mod backoff;
-pub mod breaker;
-pub mod bus;
+mod breaker;
+mod bus;
 mod claim;
-pub mod commands;
+mod commands;
 pub mod connect;
 pub mod envelope;
-pub mod error;
+mod error;
 pub mod inspect;
 pub mod names;
-pub mod notes;
-pub mod outbox;
-pub mod pulse;
-pub mod responses;
-pub mod script;
+mod notes;
+mod outbox;
+mod pulse;
+mod responses;
+mod script;
 pub mod stamp;
 mod upkeep;
 
@@ -116,6 +116,8 @@ pub struct Shared {
     notes: Arc<Notes>,
     health: Arc<Health>,
     local: Local,
+    /// How many entries other nodes have removed by name.
+    removals: Arc<AtomicU64>,
     _bus: Bus,
 }
 
@@ -135,17 +137,23 @@ impl Shared {
             && self.is_in_touch()
     }
 
-    /// The entry that answers this request, if there is one.
+    /// The entry that answers this request, if there is one. It is in L1 from
+    /// then on.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the store can't be asked.
-    pub async fn look(&self, asked: Asked<'_>, patience: &Patience) -> Result<Option<Entry>, StoreError> {
+    pub async fn look(
+        &self,
+        asked: Asked<'_>,
+        patience: &Patience,
+    ) -> Result<Option<Arc<Entry>>, StoreError> {
         self.check_ready()?;
         let call = |deadline| self.responses.look(asked.key, asked.tags, deadline);
+        let removals = self.removals.load(Ordering::SeqCst);
         let looked = self.timed("look", patience, call).await?;
         self.check_masters(&looked.replications)?;
-        Ok(looked.found.and_then(|found| decode(found, asked)))
+        Ok(looked.found.and_then(|found| self.found(found, asked, removals)))
     }
 
     /// Reads the generations that a fill's answer is to be stored under, and
@@ -161,17 +169,18 @@ impl Shared {
         leases: bool,
         keep_for: Duration,
         patience: &Patience,
-    ) -> Result<(SharedClaim, Option<Entry>), StoreError> {
+    ) -> Result<(SharedClaim, Option<Arc<Entry>>), StoreError> {
         self.check_ready()?;
         let Asked { key, head, tags, .. } = asked;
         let lease = if leases { Some(Lease::new(*key, head)?) } else { None };
         // Before it is sent: dropped halfway, it may have been granted all the same.
         let mut claim = SharedClaim::new(self.clone(), *key, lease.clone(), patience.clone());
         let call = |deadline| self.responses.claim(key, tags, lease.as_ref(), keep_for, deadline);
+        let removals = self.removals.load(Ordering::SeqCst);
         let claimed = self.timed("claim", patience, call).await?;
         self.check_masters(&claimed.replications)?;
-        let entry = claimed.found.and_then(|found| decode(found, asked));
-        claim.granted(claimed.stamps, claimed.lease);
+        let entry = claimed.found.and_then(|found| self.found(found, asked, removals));
+        claim.granted(claimed.stamps, claimed.held, claimed.lease);
         Ok((claim, entry))
     }
 
@@ -223,6 +232,16 @@ impl Shared {
         self.timed("note", patience, call).await.ok()
     }
 
+    /// Makes an entry of what was found and puts it into L1, unless entries
+    /// have been removed since `removals` was read: this may be one of them.
+    fn found(&self, found: Found, asked: Asked<'_>, removals: u64) -> Option<Arc<Entry>> {
+        let entry = Arc::new(decode(found, asked)?);
+        if self.removals.load(Ordering::SeqCst) == removals {
+            self.local.memory.insert_found(*asked.key, entry.clone());
+        }
+        Some(entry)
+    }
+
     fn check_ready(&self) -> Result<(), StoreError> {
         if self.is_ready() { Ok(()) } else { Err(StoreError::Unavailable) }
     }
@@ -232,7 +251,9 @@ impl Shared {
         if seen.iter().all(|id| self.pulse.knows(*id)) {
             return Ok(());
         }
-        self.commands.reconnect();
+        if self.is_in_touch() {
+            self.commands.reconnect();
+        }
         Err(StoreError::Unavailable)
     }
 
@@ -264,6 +285,10 @@ impl Shared {
 /// Reads what was stored. What another version wrote, or can't answer this
 /// request, counts as absent.
 fn decode(found: Found, asked: Asked<'_>) -> Option<Entry> {
+    if asked.snapshot.is_held() {
+        // A write whose answer never came is on its way to Redis, or may still commit.
+        return None;
+    }
     let tags = asked.tags.of(found.empty);
     let entry = Entry::decode(found.entry, asked.snapshot.narrowed_to(tags)).ok()?;
     let answers = entry.is_empty() == found.empty && (asked.head || !entry.is_head_only());

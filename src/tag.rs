@@ -209,6 +209,17 @@ mod tests {
     }
 
     #[test]
+    fn fingerprints_are_as_nodes_of_other_versions_know_them() {
+        let users = Relation::new("public", "users");
+        let row = Tag::Row(users.clone(), vec![("id".into(), "5".into())]);
+        let ids = [Tag::All, Tag::Every, Tag::Table(users), row].map(|tag| tag.id().0);
+        assert_eq!(
+            ids,
+            [12007146365985707321, 12006939944363752633, 4671756477321325899, 4671664021402627654]
+        );
+    }
+
+    #[test]
     fn the_tags_of_a_table_are_one_group() {
         let users = Relation::new("public", "users");
         let row = Tag::Row(users.clone(), vec![("id".into(), "5".into())]);

@@ -79,6 +79,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether one of the tags was held.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// The tags with their generations, ascending.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (TagId, u64)> + '_ {
         self.tags.iter().copied()

@@ -110,6 +110,15 @@ impl Memory {
         self.insert_item(key, Item::Entry(entry));
     }
 
+    /// Keeps `entry`, which was stored elsewhere, unless what is here came later.
+    pub fn insert_found(&self, key: Key, entry: Arc<Entry>) {
+        let is_newer = |here: &Entry| here.lifetimes().received_at > entry.lifetimes().received_at;
+        match self.cache.as_ref().and_then(|cache| cache.get(&key)) {
+            Some(Item::Entry(here)) if is_newer(&here) => {}
+            _ => self.insert(key, entry),
+        }
+    }
+
     /// Forgets the entry under `key`.
     pub fn remove(&self, key: &Key) {
         if self.cache.as_ref().and_then(|cache| cache.remove(key)).is_some() {

@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// Generations outlive the entries that carry them by this much.
 const MARGIN: Duration = Duration::from_secs(60);
 /// Where upstream says how long an answer is fresh, the store keeps it this long at most.
-const LONGEST_ORIGIN: Duration = Duration::from_secs(24 * 3600);
+const LONGEST_ORIGIN: Duration = Duration::from_secs(3600);
 
 /// What an answer may be stored under: the generations of its tags, here and
 /// in the shared store, as they were before upstream was asked.
@@ -125,7 +125,7 @@ impl Miss<'_> {
         let asked =
             Asked { key: &plan.key, head: self.head, tags: &plan.entry_tags, snapshot: &self.snapshot };
         let (claim, entry) = shared.claim(asked, leases, keep_for, patience).await?;
-        Ok(Word { claim, entry: entry.map(Arc::new) })
+        Ok(Word { claim, entry })
     }
 
     fn decide(&self, word: Word) -> Claimed {
@@ -134,10 +134,7 @@ impl Miss<'_> {
             |entry: &Entry| matches!(standing(entry, self.directives.as_ref(), now), Standing::Fresh { .. });
         // Who isn't admitted is given nothing that is stored.
         match word.entry.filter(|_| self.plan.admitted) {
-            Some(entry) if is_fresh(&entry) => {
-                self.gateway.memory.insert(self.plan.key, entry.clone());
-                Claimed::Found(entry)
-            }
+            Some(entry) if is_fresh(&entry) => Claimed::Found(entry),
             // What is stale here is not known to be what the store's generations are about.
             stale => {
                 let snapshot = self.snapshot.clone();
@@ -170,7 +167,7 @@ impl Claim {
     ///
     /// [`NotKept`] if a tag has moved, or was or is held.
     pub fn may_keep(&self, gateway: &Gateway) -> Result<(), NotKept> {
-        if self.shared.as_ref().is_some_and(|shared| !shared.is_complete()) {
+        if self.shared.as_ref().is_some_and(SharedClaim::is_held) {
             return Err(NotKept::Held);
         }
         gateway.generations.may_keep(&self.snapshot, Instant::now())
@@ -189,6 +186,13 @@ impl Claim {
         let ttl = left.min(longest_use(&plan.policy));
         let kept = shared.keep(entry, &plan.entry_tags, ttl).await;
         if kept == Ok(Kept::Stored) || gateway.memory.is_enabled() { Ok(()) } else { Err(NotKept::Refused) }
+    }
+
+    /// The answer can't be stored: nobody need wait for the next one.
+    pub fn forgo(&self) {
+        if let Some(shared) = &self.shared {
+            shared.forgo();
+        }
     }
 
     /// Runs `fetch`, and keeps the fleet's turn meanwhile.

@@ -128,7 +128,10 @@ impl Fill {
             ) => {
                 leader.share(entry.clone());
             }
-            (_, Some(leader)) => leader.keep(Instant::now()),
+            (_, Some(leader)) => {
+                self.claim.forgo();
+                leader.keep(Instant::now());
+            }
             (Ok(Filled::Entry { kept: Ok(()), .. }), None) => self.gateway.flights.stored(&self.plan.key),
             (_, None) => {}
         }

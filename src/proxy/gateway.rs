@@ -164,11 +164,16 @@ impl Gateway {
     /// The answer to `plan` in this process, if it may still be used. `head`:
     /// the request is a HEAD.
     pub fn remembered(&self, plan: &ReadPlan, head: bool) -> Option<Arc<Entry>> {
-        // Whoever is cut off from the other nodes doesn't hear of their writes.
-        if self.shared.as_ref().is_some_and(|shared| !shared.is_in_touch()) {
+        // First, since what is heard of meanwhile moves generations.
+        if !self.is_in_touch() {
             return None;
         }
         self.memory.get(&plan.key, &plan.entry_tags, head, &self.generations)
+    }
+
+    /// Whether this process hears of what others write.
+    pub fn is_in_touch(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.is_in_touch())
     }
 
     /// Forgets the answer under `key`, on all nodes.

@@ -1,7 +1,7 @@
 //! Reads that the cache may answer: lookup, collapsing, delivery.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
@@ -28,6 +28,9 @@ use crate::upstream::FetchError;
 
 /// Why a read that could be cached is forwarded while the store is down.
 const NO_STORE: &str = "store";
+
+/// How long a refresh that another node has in hand is left to it.
+const ELSEWHERE: Duration = Duration::from_millis(100);
 
 /// Whether a read was answered.
 pub enum Served {
@@ -157,9 +160,7 @@ impl Lookup<'_> {
         let (key, tags) = (&self.plan.key, &self.plan.entry_tags);
         let asked = Asked { key, head: self.head, tags, snapshot: &snapshot };
         let there = shared.look(asked, &self.patience).await?;
-        let Some(there) = there.map(Arc::new) else { return Ok(here) };
-        self.gateway.memory.insert(self.plan.key, there.clone());
-        Ok(Some(there))
+        Ok(there.or(here))
     }
 
     fn standing(&self, entry: &Entry) -> Standing {
@@ -217,8 +218,12 @@ impl Lookup<'_> {
                     drop(fill.start(Some(leader), place));
                 }
                 Ok(Some(Claimed::Found(entry))) => leader.share(entry),
-                // Another node fetches, or nothing can be stored now.
-                Ok(None) | Err(_) => leader.forgo(),
+                Ok(None) => {
+                    // Another node fetches. Whoever finds the entry stale meanwhile need not ask again.
+                    drop(place);
+                    tokio::time::sleep(ELSEWHERE).await;
+                }
+                Err(_) => leader.forgo(),
             }
         });
     }
@@ -386,7 +391,8 @@ impl Lookup<'_> {
     fn usable_stale(&self) -> Option<&Stale> {
         self.stale
             .as_ref()
-            .filter(|stale| stale.if_error && self.gateway.generations.is_current(stale.entry.tags()))
+            .filter(|stale| stale.if_error && self.gateway.is_in_touch())
+            .filter(|stale| self.gateway.generations.is_current(stale.entry.tags()))
     }
 
     async fn stale_if_error(

@@ -13,6 +13,7 @@ mod message;
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use redis::cluster_routing::Slot;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-pub use self::message::{MAX_TAGS, MalformedMessage, Message};
+pub use self::message::Message;
 use super::backoff::{Backoff, chance};
 use super::commands::{Change, Observer};
 use super::connect::{BusConnection, Connector, Master, OnMessage};
@@ -35,6 +36,9 @@ use crate::config::HostPort;
 
 /// Between the sending of two beats.
 const BEAT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A beat that is answered later doesn't count.
+const TIMELY: Duration = Duration::from_millis(250);
 
 /// A link whose beat isn't answered for so long is given up. While it lives it
 /// loses nothing, however slow it is.
@@ -136,17 +140,26 @@ impl Shared {
                 (self.hooks.on_gap)();
                 last = Some(replication_id);
             }
-            link.beat(sent_at, replication_id);
             *has_beaten = true;
-            self.announce_up();
+            // A Redis too slow to be told of writes is too slow to be believed.
+            if sent_at.elapsed() <= TIMELY {
+                link.beat(sent_at, replication_id);
+                self.announce_up();
+            }
         }
     }
 
     fn receiver(&self) -> OnMessage {
         let hooks = self.hooks.clone();
+        let said = AtomicBool::new(false);
         Arc::new(move |bytes| match Message::decode(bytes) {
             Ok(message) => (hooks.on_message)(message),
-            Err(_) => (hooks.on_gap)(),
+            Err(error) => {
+                if !said.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "everything in memory is void");
+                }
+                (hooks.on_gap)();
+            }
         })
     }
 

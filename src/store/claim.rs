@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::responses::{Filled, Kept, LEASE, Lease, LeaseState};
+use super::responses::{Filled, Kept, LEASE, Lease, LeaseState, UNSTORABLE};
 use super::stamp::Stamps;
 use super::{Patience, Shared, StoreError};
 use crate::cache::{Entry, EntryTags, Key};
@@ -23,6 +23,7 @@ pub struct SharedClaim {
     shared: Arc<Shared>,
     key: Key,
     stamps: Stamps,
+    held: bool,
     state: LeaseState,
     /// Asked for, or granted.
     lease: Mutex<Option<Lease>>,
@@ -33,12 +34,13 @@ impl SharedClaim {
     /// A claim that is being asked for.
     pub(super) fn new(shared: Arc<Shared>, key: Key, lease: Option<Lease>, patience: Patience) -> Self {
         let (stamps, state) = (Stamps::default(), LeaseState::NotAsked);
-        Self { shared, key, stamps, state, lease: Mutex::new(lease), patience }
+        Self { shared, key, stamps, held: false, state, lease: Mutex::new(lease), patience }
     }
 
     /// Notes the store's answer.
-    pub(super) fn granted(&mut self, stamps: Stamps, state: LeaseState) {
+    pub(super) fn granted(&mut self, stamps: Stamps, held: bool, state: LeaseState) {
         self.stamps = stamps;
+        self.held = held;
         self.state = state;
         if state != LeaseState::Granted {
             *self.lease.get_mut() = None;
@@ -50,9 +52,16 @@ impl SharedClaim {
         self.state
     }
 
-    /// Whether an answer may be stored: every tag has a generation and none is held.
-    pub fn is_complete(&self) -> bool {
-        self.stamps.complete()
+    /// Whether upstream's word on one of the tags can't be trusted yet.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// The answer can't be stored: the other nodes needn't wait for the next one either.
+    pub fn forgo(&self) {
+        if let Some(lease) = self.lease.lock().take() {
+            give_back(&self.shared, lease, UNSTORABLE);
+        }
     }
 
     /// Runs `fetch` and renews the lease meanwhile.
@@ -93,20 +102,30 @@ impl SharedClaim {
             ttl,
         };
         let call = |deadline| self.shared.responses.keep(&filled, lease.as_ref(), deadline);
-        self.shared.timed("keep", &self.patience, call).await
+        let kept = self.shared.timed("keep", &self.patience, call).await;
+        if kept.is_err() {
+            *self.lease.lock() = lease;
+        }
+        kept
     }
 }
 
 impl Drop for SharedClaim {
     fn drop(&mut self) {
-        let Some(lease) = self.lease.get_mut().take() else { return };
-        let shared = self.shared.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let call = |deadline| shared.responses.release(&lease, deadline);
-                // Otherwise it runs out by itself.
-                let _ = shared.timed("release", &Patience::new(), call).await;
-            });
+        if let Some(lease) = self.lease.get_mut().take() {
+            give_back(&self.shared, lease, Duration::ZERO);
         }
+    }
+}
+
+/// Gives a lease back behind the caller's back; for the time `open` it is nobody's.
+fn give_back(shared: &Arc<Shared>, lease: Lease, open: Duration) {
+    let shared = shared.clone();
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(async move {
+            let call = |deadline| shared.responses.release(&lease, open, deadline);
+            // Otherwise it runs out by itself.
+            let _ = shared.timed("release", &Patience::new(), call).await;
+        });
     }
 }

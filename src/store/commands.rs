@@ -20,6 +20,9 @@ use super::script::Script;
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// A connection that lasted this long is made anew without a wait.
 const STEADY: Duration = Duration::from_secs(2);
+/// Who waits this long anyway is let through while requests are spared: a
+/// Redis that is slow has to hear of writes all the same.
+const PATIENT: Duration = Duration::from_millis(500);
 /// For a probe, as for a request.
 const PROBE: Duration = Duration::from_millis(80);
 /// What chance adds to the time between two probes, at most.
@@ -75,11 +78,11 @@ impl Commands {
 
     /// Whether there is a connection, and it is believed to be answered.
     pub fn is_available(&self) -> bool {
-        self.shared.link.lock().usable().is_some()
+        self.shared.link.lock().usable(Duration::ZERO).is_some()
     }
 
-    /// Runs a script. Never longer than `deadline`; at once where Redis is
-    /// known not to be available. It may have run even where it failed.
+    /// Runs a script. Never longer than `deadline`; where that is short, fails
+    /// at once while Redis is known not to answer in time. It may have run even where it failed.
     ///
     /// # Errors
     ///
@@ -91,7 +94,7 @@ impl Commands {
         arguments: &[&[u8]],
         deadline: Duration,
     ) -> Result<Vec<Value>, StoreError> {
-        let (connection, number) = self.shared.link.lock().usable().ok_or(StoreError::Unavailable)?;
+        let (connection, number) = self.shared.link.lock().usable(deadline).ok_or(StoreError::Unavailable)?;
         match timeout(deadline, connection.run(script, keys, arguments)).await {
             Ok(Ok(values)) => {
                 self.shared.noted(number, Sign::answered(&connection), None);
@@ -177,8 +180,10 @@ struct Link {
 }
 
 impl Link {
-    fn usable(&self) -> Option<(CommandConnection, u64)> {
-        let connection = self.connection.as_ref().filter(|_| !self.breaker.is_open())?;
+    /// The connection, for who waits up to `deadline` for an answer.
+    fn usable(&self, deadline: Duration) -> Option<(CommandConnection, u64)> {
+        let is_let = |_: &&CommandConnection| deadline >= PATIENT || !self.breaker.is_open();
+        let connection = self.connection.as_ref().filter(is_let)?;
         Some((connection.clone(), self.number))
     }
 

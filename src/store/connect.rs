@@ -33,8 +33,9 @@ const CLUSTER_ANSWER: Duration = Duration::from_secs(1);
 const CLUSTER_RETRIES: u32 = 2;
 /// Between two tries, in milliseconds.
 const CLUSTER_RETRY_WAIT: (u64, u64) = (5, 25);
-/// For the check of a new connection. A server that takes longer is too slow to be of use.
-const CHECK: Duration = Duration::from_millis(80);
+/// For the check of a new connection. Requests are spared a slow server by the
+/// breaker; what they wrote it has to hear all the same.
+const CHECK: Duration = Duration::from_secs(1);
 
 /// Connects to the servers of one store.
 pub struct Connector {

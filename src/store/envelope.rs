@@ -32,7 +32,7 @@ const LEVEL: i32 = 1;
 
 /// The largest entry that goes to Redis, in bytes before it is compressed:
 /// larger ones would keep the server from answering others for too long.
-pub const MAX_ENTRY: usize = 16 << 20;
+pub const MAX_ENTRY: usize = 2 << 20;
 
 /// Why an entry doesn't go to Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

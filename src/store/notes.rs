@@ -145,11 +145,6 @@ pub struct Note {
     is_written: bool,
 }
 
-impl Note {
-    /// The write is over.
-    pub fn close(self) {}
-}
-
 impl Drop for Note {
     fn drop(&mut self) {
         let mut ids = self.shared.ids.lock();

@@ -34,6 +34,9 @@ use crate::tag::TagId;
 /// delays the others for no longer.
 pub const LEASE: Duration = Duration::from_secs(1);
 
+/// How long nobody waits for an answer that could not be stored.
+pub const UNSTORABLE: Duration = Duration::from_secs(10);
+
 /// The most generations that one script is asked for: it keeps others waiting
 /// while it runs, and Lua's stack is limited.
 const MAX_TAGS: usize = 1000;
@@ -87,6 +90,8 @@ pub struct Claimed {
     pub found: Option<Found>,
     /// The stamps of all tags that the answer may come to carry.
     pub stamps: Stamps,
+    /// Whether a tag is held: upstream's word on it can't be trusted yet.
+    pub held: bool,
     /// What came of asking for the lease.
     pub lease: LeaseState,
     /// The masters that were asked.
@@ -186,7 +191,7 @@ impl Responses {
                     lease.map_or_else(Vec::new, |lease| lease.token.to_vec()),
                     millis(LEASE),
                     millis(keep_for),
-                    fresh.to_vec(),
+                    fresh[..8].to_vec(),
                 ],
             }
         });
@@ -197,7 +202,8 @@ impl Responses {
         }
         let stamps = reading.stamps();
         let found = usable(key, tags, &stamps, reading.frame).await;
-        Ok(Claimed { found, stamps, lease: reading.lease, replications: reading.replications })
+        let Reading { held, lease, replications, .. } = reading;
+        Ok(Claimed { found, stamps, held, lease, replications })
     }
 
     /// Stores what a fill brought and gives its lease back.
@@ -216,53 +222,51 @@ impl Responses {
             Ok(frame) => frame,
             Err(why) => {
                 if let Some(lease) = lease {
-                    self.release(lease, deadline).await?;
+                    self.release(lease, UNSTORABLE, deadline).await?;
                 }
                 return Ok(Kept::Not(why));
             }
         };
-        match &self.put(filled.key, lease, frame, filled.ttl, deadline).await?[..] {
+        match &self.put(filled.key, lease, (frame, filled.ttl), Duration::ZERO, deadline).await?[..] {
             b"kept" => Ok(Kept::Stored),
             b"full" => Err(StoreError::Full),
             _ => Err(malformed()),
         }
     }
 
-    /// Gives a lease back, so that the others needn't wait for its end.
+    /// Gives a lease back, so that the others needn't wait for its end. For
+    /// the time `open` it is [nobody's](LeaseState::Open).
     ///
     /// # Errors
     ///
     /// [`StoreError`] if Redis doesn't answer within `deadline`.
-    pub async fn release(&self, lease: &Lease, deadline: Duration) -> Result<(), StoreError> {
-        self.put(&lease.key, Some(lease), Vec::new(), Duration::ZERO, deadline).await.map(drop)
+    pub async fn release(&self, lease: &Lease, open: Duration, deadline: Duration) -> Result<(), StoreError> {
+        self.put(&lease.key, Some(lease), (Vec::new(), Duration::ZERO), open, deadline).await.map(drop)
     }
 
-    /// Lets a lease last [`LEASE`] from now. False if it is another's by now, or ended.
+    /// Lets a lease last [`LEASE`] from now, unless it is another's by now.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if Redis doesn't answer within `deadline`.
-    pub async fn renew(&self, lease: &Lease, deadline: Duration) -> Result<bool, StoreError> {
+    pub async fn renew(&self, lease: &Lease, deadline: Duration) -> Result<(), StoreError> {
         let keys = vec![self.names.lease(&lease.key, lease.head)];
         let arguments = vec![lease.token.to_vec(), millis(LEASE)];
-        let mut reply = self.run_one(&RENEW, Call { keys, arguments }, deadline).await?;
-        Ok(reply.number()? == 1)
+        self.run_one(&RENEW, Call { keys, arguments }, deadline).await.map(drop)
     }
 
-    /// Removes an entry, here and on all nodes. Gives the masters that were asked.
+    /// Removes an entry, here and on all nodes.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if Redis doesn't do so within `deadline`.
-    pub async fn remove(&self, key: &Key, deadline: Duration) -> Result<Replications, StoreError> {
-        let message = Message::removed(self.origin, key);
+    pub async fn remove(&self, key: &Key, deadline: Duration) -> Result<(), StoreError> {
+        let message = Message::removed(key);
         let call = Call {
             keys: vec![self.names.entry(key)],
             arguments: vec![self.names.channel().as_bytes().to_vec(), message],
         };
-        let mut seen = Replications::new();
-        self.run_one(&REMOVE, call, deadline).await?.end(&mut seen)?;
-        Ok(seen)
+        self.run_one(&REMOVE, call, deadline).await.map(drop)
     }
 
     /// Makes every entry that carries one of `tags` unusable, here and on all
@@ -280,7 +284,7 @@ impl Responses {
         deadline: Duration,
     ) -> Result<Replications, StoreError> {
         let tags: TagSet = tags.iter().copied().collect();
-        let held = if hold.is_zero() { b"0".to_vec() } else { millis(hold) };
+        let held = millis_or_none(hold);
         let channel = self.names.channel().as_bytes();
         let calls = on_one_master(&tags, self.commands.is_cluster()).map(|tags| Call {
             keys: self.generations(tags).collect(),
@@ -294,19 +298,20 @@ impl Responses {
         Ok(seen)
     }
 
-    /// Stores `frame` unless it is empty, gives `lease` back, and says what came of it.
+    /// Stores a frame for its time unless it is empty, gives `lease` back, to
+    /// be nobody's for the time `open`, and says what came of it.
     async fn put(
         &self,
         key: &Key,
         lease: Option<&Lease>,
-        frame: Vec<u8>,
-        ttl: Duration,
+        (frame, ttl): (Vec<u8>, Duration),
+        open: Duration,
         deadline: Duration,
     ) -> Result<Bytes, StoreError> {
         let head = lease.is_some_and(|lease| lease.head);
         let token = lease.map_or_else(Vec::new, |lease| lease.token.to_vec());
         let keys = vec![self.names.entry(key), self.names.lease(key, head)];
-        let arguments = vec![frame, millis(ttl), token];
+        let arguments = vec![frame, millis(ttl), token, millis_or_none(open)];
         let mut reply = self.run_one(&KEEP, Call { keys, arguments }, deadline).await?;
         reply.bytes()?.ok_or_else(malformed)
     }
@@ -364,6 +369,11 @@ fn parts(tags: &TagSet, cluster: bool) -> Vec<Part<'_>> {
         _ => parts.insert(0, Part { with_entry: true, tags: &[] }),
     }
     parts
+}
+
+/// Zero where there is no time.
+fn millis_or_none(time: Duration) -> Vec<u8> {
+    if time.is_zero() { b"0".to_vec() } else { millis(time) }
 }
 
 /// At least one: zero means "for ever" or is refused.

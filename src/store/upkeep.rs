@@ -1,7 +1,7 @@
 //! Joining the store, and what goes on behind requests: claiming the
 //! namespace, sending what could not be sent, saying how the store is.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -70,8 +70,10 @@ pub(super) struct Health {
     upstream: String,
     /// The key that says so.
     owner: Vec<u8>,
-    /// Whether the namespace is known to be this upstream's.
+    /// Whether the namespace is known to be this upstream's. Changed under the lock of `losses`.
     adopted: AtomicBool,
+    /// How often a connection was lost.
+    losses: Mutex<u64>,
     /// Something is to be done at once.
     wanted: Notify,
     fault: Mutex<Option<StoreError>>,
@@ -97,8 +99,12 @@ impl Health {
         }
     }
 
+    /// Notes what is wrong. That it isn't available says less than what made it so.
     fn broke(&self, error: StoreError) {
-        *self.fault.lock() = Some(error);
+        let mut fault = self.fault.lock();
+        if error != StoreError::Unavailable || fault.is_none() {
+            *fault = Some(error);
+        }
     }
 
     /// Hears how a connection is.
@@ -106,7 +112,10 @@ impl Health {
         Arc::new(move |change| {
             if let Change::Down(reason) = change {
                 // It may come back empty, or be another.
+                let mut losses = self.losses.lock();
+                *losses += 1;
                 self.adopted.store(false, Ordering::SeqCst);
+                drop(losses);
                 self.broke(reason);
             }
             self.wake();
@@ -130,6 +139,7 @@ impl Shared {
             upstream: upstream.identity(),
             owner: names.upstream(),
             adopted: AtomicBool::new(false),
+            losses: Mutex::new(0),
             wanted: Notify::new(),
             fault: Mutex::new(None),
             full: Mutex::new(None),
@@ -140,9 +150,11 @@ impl Shared {
         let outbox = Outbox::new();
         let stand_in = stand_in(&responses, &local);
         let notes = Notes::start(commands.clone(), names.clone(), node, outbox.clone(), stand_in);
-        let hooks = hooks(&local, &health, &commands, node);
+        let removals = Arc::new(AtomicU64::new(0));
+        let hooks = hooks(&local, &health, &commands, removals.clone(), node);
         let bus = bus::start(connector, names, pulse.clone(), hooks);
-        let shared = Arc::new(Self { commands, responses, pulse, outbox, notes, health, local, _bus: bus });
+        let shared =
+            Arc::new(Self { commands, responses, pulse, outbox, notes, health, local, removals, _bus: bus });
         // Later is early enough, but for an owner that is another's.
         if let Ok(Err(foreign)) = timeout(FIRST, shared.first_adoption()).await {
             return Err(foreign);
@@ -154,9 +166,13 @@ impl Shared {
     /// Leaves the store, once all requests have ended: what can be sent is, and
     /// no other node stands in for this one.
     pub async fn leave(&self) {
-        // Its calls have deadlines of their own.
-        let _ = timeout(LAST, self.catch_up()).await;
-        if !self.outbox.is_empty() {
+        let sent = async {
+            while !self.outbox.is_empty() {
+                self.catch_up().await;
+                tokio::time::sleep(FIRST_TICK).await;
+            }
+        };
+        if timeout(LAST, sent).await.is_err() {
             tracing::error!(
                 "stopped while redis was away: it was not told what the last writes changed, and other nodes may \
                  serve that until it expires"
@@ -206,6 +222,7 @@ impl Shared {
     async fn adopt(&self) -> Result<(), Adoption> {
         let upstream = &self.health.upstream;
         let keys = [self.health.owner.clone()];
+        let losses = *self.health.losses.lock();
         let mut answer =
             self.commands.run(&ADOPT, &keys, &[upstream.as_bytes()], DEADLINE).await.map_err(|error| {
                 self.health.broke(error);
@@ -221,7 +238,9 @@ impl Shared {
             }
             // Nil where there is no memory for an owner.
             _ => {
-                self.health.adopted.store(true, Ordering::SeqCst);
+                let now = self.health.losses.lock();
+                // What was lost meanwhile may have been the one that answered.
+                self.health.adopted.store(*now == losses, Ordering::SeqCst);
                 Ok(())
             }
         }
@@ -232,7 +251,7 @@ impl Shared {
         for due in self.outbox.due(Instant::now()) {
             self.invalidate(&due.tags, due.hold, &Patience::new()).await;
         }
-        if !self.health.is_adopted() || !self.commands.is_available() {
+        if !self.health.is_adopted() {
             return;
         }
         while let Some(batch) = self.outbox.take() {
@@ -256,17 +275,24 @@ fn stand_in(responses: &Arc<Responses>, local: &Local) -> StandIn {
     Arc::new(move |tags, hold| {
         let (responses, local) = (responses.clone(), local.clone());
         Box::pin(async move {
-            tracing::warn!(tags = tags.len(), "standing in for a node that died with writes on their way");
             let sent = responses.invalidate(&tags, hold, DEADLINE).await;
             local.generations.advance(&tags);
+            sent?;
             local.metrics.invalidation(InvalidationSource::StandIn);
-            sent.map(drop)
+            tracing::warn!(tags = tags.len(), "stood in for a node that died with writes on their way");
+            Ok(())
         })
     })
 }
 
 /// What the bus brings.
-fn hooks(local: &Local, health: &Arc<Health>, commands: &Arc<Commands>, node: u64) -> Hooks {
+fn hooks(
+    local: &Local,
+    health: &Arc<Health>,
+    commands: &Arc<Commands>,
+    removals: Arc<AtomicU64>,
+    node: u64,
+) -> Hooks {
     let (hearing, missing, commands) = (local.clone(), local.clone(), commands.clone());
     Hooks {
         on_message: Arc::new(move |message| match message {
@@ -281,7 +307,11 @@ fn hooks(local: &Local, health: &Arc<Health>, commands: &Arc<Commands>, node: u6
                     hearing.metrics.invalidation(InvalidationSource::Node);
                 }
             }
-            Message::Removed { key, .. } => hearing.memory.remove(&key),
+            Message::Removed { key } => {
+                // Before it is removed: whoever puts one in meanwhile looks at the count first.
+                removals.fetch_add(1, Ordering::SeqCst);
+                hearing.memory.remove(&key);
+            }
         }),
         on_gap: Arc::new(move || {
             missing.generations.advance(&[Tag::All.id()]);
@@ -310,6 +340,7 @@ impl Report {
         } else if is_up {
             tracing::info!(namespace = health.namespace, "the store is in use");
             self.is_up = Some(true);
+            *health.fault.lock() = None;
         } else if now.duration_since(self.since) >= LASTING {
             let reason = health.fault.lock().clone().unwrap_or(StoreError::Unavailable);
             tracing::warn!(%reason, "the store can't be used: reads are forwarded");

@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! kind: 1 byte, 't' or 'k'
-//! origin: 8 bytes, little-endian: the node that says it
-//! 't': milliseconds to hold them, 4 bytes, then tags, 8 bytes each, all little-endian
+//! 't': the node that says it, 8 bytes, milliseconds to hold them, 4 bytes, then tags, 8 bytes each, all little-endian
 //! 'k': a key, 32 bytes
 //! ```
 
@@ -33,8 +32,6 @@ pub enum Message {
     },
     /// An entry was removed.
     Removed {
-        /// The node that says so.
-        origin: u64,
         /// The entry's key.
         key: Key,
     },
@@ -64,11 +61,8 @@ impl Message {
     }
 
     /// The bytes of a message that says that the entry of `key` was removed.
-    pub fn removed(origin: u64, key: &Key) -> Vec<u8> {
-        let mut bytes = vec![REMOVED];
-        bytes.extend(origin.to_le_bytes());
-        bytes.extend(key.as_bytes());
-        bytes
+    pub fn removed(key: &Key) -> Vec<u8> {
+        [&[REMOVED], &key.as_bytes()[..]].concat()
     }
 
     /// Reads a message's bytes.
@@ -82,10 +76,10 @@ impl Message {
 
     fn read(bytes: &[u8]) -> Option<Self> {
         let (kind, rest) = bytes.split_first()?;
-        let (origin, rest) = rest.split_first_chunk()?;
-        let origin = u64::from_le_bytes(*origin);
         match *kind {
             TAGS => {
+                let (origin, rest) = rest.split_first_chunk()?;
+                let origin = u64::from_le_bytes(*origin);
                 let (milliseconds, tags) = rest.split_first_chunk()?;
                 let hold = Duration::from_millis(u64::from(u32::from_le_bytes(*milliseconds)));
                 let (tags, left) = tags.as_chunks();
@@ -95,7 +89,7 @@ impl Message {
             }
             REMOVED => {
                 let key = <[u8; 32]>::try_from(rest).ok()?;
-                Some(Message::Removed { origin, key: Key::from(key) })
+                Some(Message::Removed { key: Key::from(key) })
             }
             _ => None,
         }
@@ -117,17 +111,17 @@ mod tests {
         }
 
         #[test]
-        fn a_key_comes_back(origin: u64, key: [u8; 32]) {
+        fn a_key_comes_back(key: [u8; 32]) {
             let key = Key::from(key);
-            let bytes = Message::removed(origin, &key);
-            prop_assert_eq!(Message::decode(&bytes), Ok(Message::Removed { origin, key }));
+            let bytes = Message::removed(&key);
+            prop_assert_eq!(Message::decode(&bytes), Ok(Message::Removed { key }));
         }
 
         #[test]
         fn a_message_cut_short_or_longer_is_never_half_understood(tags in prop::collection::vec(any::<u64>().prop_map(TagId), 1..5), less in 1_usize..8) {
             let bytes = Message::tags(1, Duration::ZERO, &tags);
             prop_assert!(Message::decode(&bytes[..bytes.len() - less]).is_err());
-            let removed = Message::removed(1, &Key::from([7; 32]));
+            let removed = Message::removed(&Key::from([7; 32]));
             prop_assert!(Message::decode(&removed[..removed.len() - less]).is_err());
             prop_assert!(Message::decode(&[removed, vec![0; less]].concat()).is_err());
         }

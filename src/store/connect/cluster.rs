@@ -16,8 +16,8 @@ pub(super) fn question() -> Cmd {
     question
 }
 
-/// The masters that the node at `asked` named, each once, with the first slot
-/// named for it.
+/// The masters that the node at `asked` named, each once, with a slot named for
+/// it: not the lowest, which are the first to move away.
 ///
 /// # Errors
 ///
@@ -36,10 +36,11 @@ pub(super) fn read(asked: &HostPort, answer: &Value) -> Result<Vec<Master>, Stor
     Ok(masters)
 }
 
-/// The first slot of a range, and its master: the first node after its two ends.
+/// The middle slot of a range, and its master: the first node after its two ends.
 fn owner(asked: &HostPort, range: &Value) -> Option<(u16, HostPort)> {
-    let [Value::Int(first), Value::Int(_), master, ..] = range.as_sequence()? else { return None };
-    let slot = u16::try_from(*first).ok().filter(|_| *first < SLOTS)?;
+    let [Value::Int(first), Value::Int(last), master, ..] = range.as_sequence()? else { return None };
+    let slots = (0..SLOTS).contains(first) && (*first..SLOTS).contains(last);
+    let slot = u16::try_from(i64::midpoint(*first, *last)).ok().filter(|_| slots)?;
     let [host, Value::Int(port), ..] = master.as_sequence()? else { return None };
     let host = match host {
         Value::BulkString(host) => std::str::from_utf8(host).ok()?,
@@ -92,14 +93,14 @@ mod tests {
             range(5000, &[named("10.0.0.2", 6379), replica]),
             range(9000, &[named("10.0.0.1", 6379)]),
         ];
-        let masters = [("10.0.0.1:6379".to_owned(), Some(0)), ("10.0.0.2:6379".to_owned(), Some(5000))];
+        let masters = [("10.0.0.1:6379".to_owned(), Some(5)), ("10.0.0.2:6379".to_owned(), Some(5005))];
         assert_eq!(read_all(ranges), masters);
     }
 
     #[test]
     fn a_node_without_a_name_is_the_one_that_was_asked() {
         for host in [Value::Nil, Value::BulkString(vec![]), Value::BulkString(b"0.0.0.0".to_vec())] {
-            assert_eq!(read_all(vec![range(7, &[node(host, 7001)])]), [("seed:7001".to_owned(), Some(7))]);
+            assert_eq!(read_all(vec![range(7, &[node(host, 7001)])]), [("seed:7001".to_owned(), Some(12))]);
         }
     }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use crate::tag::{Tag, TagId};
 
-/// More tags than this are noted as [`Tag::All`].
-const MAX_TAGS: usize = 4_096;
+/// More tags than this are noted as [`Tag::All`]: notes take room in Redis at
+/// each write, and are read only where a node dies.
+const MAX_TAGS: usize = 64;
 
 const HOLD: usize = size_of::<u32>();
 

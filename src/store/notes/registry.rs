@@ -14,6 +14,9 @@ use crate::store::error::StoreError;
 /// Between two beats.
 const BEAT_INTERVAL: Duration = Duration::from_millis(250);
 
+/// [`SILENCE`] in milliseconds.
+const SILENT_AFTER: u64 = SILENCE.as_millis() as u64;
+
 /// For one beat.
 const DEADLINE: Duration = Duration::from_secs(1);
 
@@ -24,15 +27,17 @@ const REMOVED_AT_ONCE: usize = 1_000;
 pub(super) struct Registry {
     shared: Arc<Shared>,
     stand_in: StandIn,
-    /// When this node beat last, by the clock of Redis, as Redis wrote it.
-    last: Vec<u8>,
+    /// When this node beat last, in milliseconds of Redis's clock. 0: never.
+    last: u64,
+    /// The first of the beats that were never as far apart as a silence.
+    unbroken_since: u64,
     /// Standing in may take long, and this node has to be heard meanwhile.
     standing_in: JoinSet<()>,
 }
 
 impl Registry {
     pub(super) fn new(shared: Arc<Shared>, stand_in: StandIn) -> Self {
-        Self { shared, stand_in, last: b"0".to_vec(), standing_in: JoinSet::new() }
+        Self { shared, stand_in, last: 0, unbroken_since: 0, standing_in: JoinSet::new() }
     }
 
     pub(super) async fn run(mut self) {
@@ -62,16 +67,24 @@ impl Registry {
     }
 
     async fn beat_once(&mut self, ids: &[u64]) -> Result<Vec<u64>, StoreError> {
-        let silence = SILENCE.as_millis().to_string();
         let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
-        let mut arguments = vec![self.shared.member.as_bytes(), silence.as_bytes(), &self.last];
+        // After an outage the others need their time, too, to be heard again.
+        let knows_others = self.last - self.unbroken_since >= SILENT_AFTER;
+        let last = if knows_others { self.last } else { 0 }.to_string();
+        let silence = SILENT_AFTER.to_string();
+        let mut arguments = vec![self.shared.member.as_bytes(), silence.as_bytes(), last.as_bytes()];
         arguments.extend(ids.iter().map(String::as_bytes));
         let keys = self.shared.keys_of(self.shared.node);
         let answer = self.shared.commands.run(&NODES, &keys, &arguments, DEADLINE).await?;
         let [_, Value::BulkString(now), silent @ ..] = answer.as_slice() else {
             return Err(StoreError::Broken("the registry's answer has no time".into()));
         };
-        self.last.clone_from(now);
+        let now = std::str::from_utf8(now).ok().and_then(|now| now.parse().ok());
+        let now: u64 = now.ok_or_else(|| StoreError::Broken("the registry's time is no number".into()))?;
+        if now < self.last || now - self.last >= SILENT_AFTER {
+            self.unbroken_since = now;
+        }
+        self.last = now;
         Ok(silent.iter().filter_map(node).collect())
     }
 

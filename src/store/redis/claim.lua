@@ -1,15 +1,18 @@
 -- Prepares a fill: takes its lease, reads the entry, makes generations that are absent.
 -- KEYS: entry and lease if ARGV[1] is "1", then generations.
--- ARGV: "1" or "0", lease's token or "", its ms, ms that generations last at least, 16 random bytes.
--- Gives: replication id; lease: 0 not asked for, 1 granted, 2 taken, 3 no memory for it;
--- entry or nil if ARGV[1] is "1"; each generation or nil, empty while held.
+-- ARGV: "1" or "0", lease's token or "", its ms, ms that generations last at least, 8 random bytes.
+-- Gives: replication id; lease: 0 not asked for, 1 granted, 2 taken, 3 nobody's (no memory for it, or the
+-- last answer could not be stored); entry or nil if ARGV[1] is "1"; each generation or nil, empty while held.
 local info = redis.call('INFO', 'replication')
 if not string.find(info, 'role:master', 1, true) then
   return redis.error_reply('READONLY This server is not a master')
 end
 local _, before = string.find(info, 'master_replid:', 1, true)
 local replid = string.sub(info, before + 1, before + 40)
-local with_entry, token, lease_ms, fresh = ARGV[1] == '1', ARGV[2], ARGV[3], ARGV[5]
+local with_entry, token, lease_ms = ARGV[1] == '1', ARGV[2], ARGV[3]
+-- The time as well, since a client may send a script twice: no generation ever comes back.
+local time = redis.call('TIME')
+local fresh = ARGV[5] .. struct.pack('>I4I4', time[1], time[2])
 local least_ms = tonumber(ARGV[4])
 local full = false
 
@@ -32,9 +35,11 @@ local first = 1
 if with_entry then
   if token ~= '' then
     local granted = set(KEYS[2], token, 'NX', 'PX', lease_ms)
-    values[2] = full and 3 or granted and 1 or 2
+    local is_open = full or not granted and redis.call('GET', KEYS[2]) == ''
+    values[2] = is_open and 3 or granted and 1 or 2
   end
-  values[3] = redis.call('GET', KEYS[1])
+  -- While another fills it, it isn't there or isn't fresh.
+  values[3] = values[2] ~= 2 and redis.call('GET', KEYS[1])
   first = 3
 end
 if first > #KEYS then

@@ -42,8 +42,9 @@ pub enum LeaseState {
     Granted,
     /// The fill is another's.
     Taken,
-    /// Redis has no memory for it: everybody fills for himself.
-    Full,
+    /// Nobody's: Redis has no memory for it, or the last answer could not be
+    /// stored. Everybody fills for himself.
+    Open,
 }
 
 /// An id that no other node has.

@@ -58,6 +58,8 @@ impl Reply {
 pub(super) struct Reading {
     pub(super) frame: Option<Bytes>,
     pub(super) lease: LeaseState,
+    /// A generation is there but empty.
+    pub(super) held: bool,
     pub(super) replications: Replications,
     stamps: Vec<(TagId, Option<Stamp>)>,
 }
@@ -67,6 +69,7 @@ impl Reading {
         Self {
             frame: None,
             lease: LeaseState::NotAsked,
+            held: false,
             replications: Replications::new(),
             stamps: Vec::new(),
         }
@@ -93,6 +96,7 @@ impl Reading {
         }
         for tag in tags {
             let generation = reply.bytes()?;
+            self.held |= generation.as_ref().is_some_and(Bytes::is_empty);
             self.stamps.push((*tag, Stamp::of(generation.as_deref(), reply.replication)));
         }
         reply.end(&mut self.replications)
@@ -120,7 +124,7 @@ fn lease_state(number: i64) -> Result<LeaseState, StoreError> {
         0 => Ok(LeaseState::NotAsked),
         1 => Ok(LeaseState::Granted),
         2 => Ok(LeaseState::Taken),
-        3 => Ok(LeaseState::Full),
+        3 => Ok(LeaseState::Open),
         _ => Err(malformed()),
     }
 }
