@@ -113,7 +113,7 @@ pub async fn serve(config: Config, load: impl Fn() -> Result<Config, String>) ->
         () = signals.stop_signal() => tracing::warn!("stopped at once: told so twice"),
     }
     if let Some(shared) = &gateway.shared {
-        shared.leave().await;
+        shared.leave(config.stop_timeout).await;
     }
     Ok(())
 }

@@ -179,6 +179,11 @@ impl Shared {
         let removals = self.removals.load(Ordering::SeqCst);
         let claimed = self.timed("claim", patience, call).await?;
         self.check_masters(&claimed.replications)?;
+        if !claimed.held && !claimed.stamps.complete() {
+            // There was no memory for a generation.
+            self.local.metrics.store_operation("claim", StoreError::Full.kind());
+            self.health.full();
+        }
         let entry = claimed.found.and_then(|found| self.found(found, asked, removals));
         claim.granted(claimed.stamps, claimed.held, claimed.lease);
         Ok((claim, entry))
@@ -197,7 +202,8 @@ impl Shared {
     /// nothing from it.
     pub async fn invalidate(&self, tags: &[TagId], hold: Duration, patience: &Patience) {
         let call = |deadline| self.send(tags, hold, deadline);
-        if self.timed("invalidate", patience, call).await.is_err() {
+        // Where something waits to be sent already this joins it.
+        if !self.is_ready() || self.timed("invalidate", patience, call).await.is_err() {
             self.outbox.push(tags, hold);
             self.health.wake();
         }
@@ -228,6 +234,7 @@ impl Shared {
     /// the note is dropped, another one invalidates `tags` and holds them for
     /// `hold`. `None` if that can't be noted.
     pub async fn note_write(&self, tags: &[TagId], hold: Duration, patience: &Patience) -> Option<Note> {
+        self.check_ready().ok()?;
         let call = |deadline| self.notes.open(tags, hold, deadline);
         self.timed("note", patience, call).await.ok()
     }

@@ -14,13 +14,15 @@ use crate::tag::Tag;
 /// Puts a new configuration in the place of the old one, or refuses it.
 pub(super) struct Reloader<L> {
     gateway: Arc<Gateway>,
+    /// What the process was started with.
+    started: Arc<Settings>,
     acceptor: Arc<ArcSwapOption<Acceptor>>,
     load: L,
 }
 
 impl<L: Fn() -> Result<Config, String>> Reloader<L> {
     pub(super) fn new(gateway: Arc<Gateway>, acceptor: Arc<ArcSwapOption<Acceptor>>, load: L) -> Self {
-        Self { gateway, acceptor, load }
+        Self { started: gateway.settings(), gateway, acceptor, load }
     }
 
     /// Reads file, secrets and certificates. If anything is wrong with them
@@ -40,7 +42,7 @@ impl<L: Fn() -> Result<Config, String>> Reloader<L> {
         if self.gateway.shared.is_some() && config.upstream.identity() != old.config.upstream.identity() {
             return Err("Another upstream takes another store.namespace, and with it a restart.".into());
         }
-        warn_of_restarts(&old.config, &config);
+        warn_of_restarts(&self.started.config, &config);
         let settings = Settings::new(config).map_err(|error| error.to_string())?;
         // As at the start: better late keys than late settings.
         let _ = tokio::time::timeout(FIRST_REFRESH, refresh::once(&settings)).await;

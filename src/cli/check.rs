@@ -120,7 +120,9 @@ async fn ask_store(store: &RedisStore, upstream: String) -> Result<(), Failure> 
         return Err(Failure::Failed(failures.join("\n")));
     }
     let namespace = &store.namespace;
-    match inspect::owner(&connector, &Names::new(namespace)).await.map_err(unreachable)? {
+    let names = Names::new(namespace);
+    inspect::attempt(&connector, &names).await.map_err(unreachable)?;
+    match inspect::owner(&connector, &names).await.map_err(unreachable)? {
         None => println!("namespace: {namespace} is unused so far"),
         Some(owner) if owner == upstream => println!("namespace: {namespace} belongs to this upstream"),
         Some(owner) => {
@@ -139,7 +141,8 @@ fn unreachable(store: &RedisStore, error: &StoreError) -> String {
         }
         _ => "Check store.url, and that the server runs and is reachable from here",
     };
-    format!("{}: {error}. {remedy}.", store.url)
+    // A server's own words may end with a full stop.
+    format!("{}: {}. {remedy}.", store.url, error.to_string().trim_end_matches('.'))
 }
 
 /// Whether upstream answers at all, and how far its clock is off.

@@ -55,7 +55,6 @@ pub struct Exchange {
 #[derive(Default)]
 struct Inspected {
     bytes: BytesMut,
-    complete: bool,
     too_large: bool,
 }
 
@@ -155,13 +154,15 @@ impl Exchange {
         }
         self.sent_upstream = Some(Instant::now());
         if bodiless {
-            self.body_passed(None, true);
+            self.body_passed(request, None, true);
         }
     }
 
     /// Notes a part of the request's body as it passes.
-    pub fn body_passed(&mut self, part: Option<&Bytes>, end: bool) {
-        let Some(pending) = &mut self.pending else { return };
+    pub fn body_passed(&mut self, request: &RequestHeader, part: Option<&Bytes>, end: bool) {
+        if self.pending.is_none() {
+            return;
+        }
         if let Some(part) = part {
             self.body.too_large |= self.body.bytes.len() + part.len() > MAX_INSPECTED;
             if !self.body.too_large {
@@ -169,8 +170,11 @@ impl Exchange {
             }
         }
         if end {
-            self.body.complete = true;
-            pending.went_whole();
+            let body = std::mem::take(&mut self.body.bytes);
+            let touches = (!self.body.too_large).then(|| self.touched(request, WriteBody::Whole(&body)));
+            if let Some(pending) = &mut self.pending {
+                pending.went_whole(touches);
+            }
         }
     }
 
@@ -195,18 +199,12 @@ impl Exchange {
 
     async fn complete(&mut self, request: &RequestHeader, response: &ResponseHeader) {
         let Some(pending) = self.pending.take() else { return };
-        let bytes = std::mem::take(&mut self.body.bytes);
-        let whole = self.body.complete && !self.body.too_large;
-        let body = if whole { WriteBody::Whole(&bytes) } else { WriteBody::Unknown };
-        let mut touched = self.touched(request, body);
         let default = &self.settings.config.upstream.default_schema;
         let named = request.headers.contains_key(CONTENT_PROFILE);
         let elsewhere = response.headers.get(CONTENT_PROFILE).is_some_and(|name| name != default.as_str());
-        if !named && elsewhere {
-            // It went to another schema than the one whose tables were named.
-            touched.push(Tag::Every.id());
-        }
-        pending.complete(&touched).await;
+        // Then it went to another schema than the one whose tables were named.
+        let more = (!named && elsewhere).then(|| Tag::Every.id());
+        pending.complete(more).await;
     }
 
     /// Nobody knows whether, or when, upstream commits what the request asks for.

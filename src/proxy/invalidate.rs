@@ -88,7 +88,7 @@ impl Invalidator {
 /// A write that upstream has not answered yet.
 pub struct PendingInvalidation {
     invalidator: Invalidator,
-    /// What it may touch, as far as its head tells.
+    /// What it may touch, as far as is known.
     tags: Vec<TagId>,
     source: InvalidationSource,
     /// Whether all of the request has gone upstream. Without the end of its
@@ -101,15 +101,20 @@ pub struct PendingInvalidation {
 }
 
 impl PendingInvalidation {
-    /// The last of the request goes upstream now.
-    pub fn went_whole(&mut self) {
+    /// The last of the request goes upstream now; its body, if it is known,
+    /// tells which of the tags it `touches`.
+    pub fn went_whole(&mut self, touches: Option<Vec<TagId>>) {
         self.whole = true;
+        if let Some(touches) = touches {
+            self.tags = touches;
+        }
     }
 
-    /// Upstream answered; now the body is known as well, and with it which of
-    /// the tags it really touched. To be awaited before the answer is passed on.
-    pub async fn complete(mut self, touched: &[TagId]) {
-        self.invalidator.invalidate(touched, self.source, &self.patience).await;
+    /// Upstream answered, perhaps telling of something more that was touched.
+    /// To be awaited before the answer is passed on.
+    pub async fn complete(mut self, more: Option<TagId>) {
+        self.tags.extend(more);
+        self.invalidator.invalidate(&self.tags, self.source, &self.patience).await;
         // Not before: cut off midway, the write counts as unanswered.
         self.answered = true;
     }
@@ -151,7 +156,7 @@ mod tests {
         let before = generations.read(&tags, Instant::now());
         let pending = invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write).await;
         assert!(generations.is_current(&before), "nothing is known of the write yet");
-        pending.complete(tags.as_slice()).await;
+        pending.complete(None).await;
         assert!(!generations.is_current(&before));
         assert!(keeps(&generations, &tags), "what is filled after the answer may be kept");
     }
@@ -162,7 +167,7 @@ mod tests {
         let begun = Instant::now();
         let before = generations.read(&tags, begun);
         let mut pending = invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write).await;
-        pending.went_whole();
+        pending.went_whole(None);
         drop(pending);
         assert!(!generations.is_current(&before));
         assert!(!keeps(&generations, &tags));
@@ -185,7 +190,7 @@ mod tests {
     async fn nothing_is_kept_until_replicas_have_settled() {
         let (invalidator, generations, tags) = parts(Duration::from_secs(60));
         let pending = invalidator.begin(tags.as_slice().to_vec(), InvalidationSource::Write).await;
-        pending.complete(tags.as_slice()).await;
+        pending.complete(None).await;
         assert!(!keeps(&generations, &tags));
     }
 }

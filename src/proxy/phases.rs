@@ -196,12 +196,12 @@ impl ProxyHttp for Phases {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        exchange.body_passed(body.as_ref(), end);
+        exchange.body_passed(session.req_header(), body.as_ref(), end);
         Ok(())
     }
 

@@ -37,6 +37,9 @@ use crate::config::HostPort;
 /// Between the sending of two beats.
 const BEAT_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Masters remembered. One that is forgotten and met again counts as new.
+const MAX_MET: usize = 1_024;
+
 /// A beat that is answered later doesn't count.
 const TIMELY: Duration = Duration::from_millis(250);
 
@@ -63,6 +66,9 @@ pub struct Hooks {
     /// Messages may have been missed: everything cached in this process has
     /// to be void by the return.
     pub on_gap: Arc<dyn Fn() + Send + Sync>,
+    /// A master is there that wasn't before: one was promoted, or restarted.
+    /// What the one before it was told last may be lost.
+    pub on_new_master: Arc<dyn Fn() + Send + Sync>,
     /// What is cached in this process is up to date again, or isn't any more.
     pub on_change: Observer,
     /// Others than before are the masters.
@@ -81,7 +87,9 @@ impl Drop for Bus {
 
 /// Keeps a link to each master and `pulse` up to date. Must be called on a runtime.
 pub fn start(connector: Arc<Connector>, names: Names, pulse: Arc<Pulse>, hooks: Hooks) -> Bus {
-    let shared = Shared { connector, names, pulse, hooks, announced: Mutex::new(None) };
+    let (announced, met) = (Mutex::new(None), Mutex::default());
+    let shared =
+        Shared { connector, names, pulse, hooks, announced, met, has_been_up: AtomicBool::new(false) };
     let supervisor = Supervisor {
         shared: Arc::new(shared),
         expected: HashSet::new(),
@@ -92,6 +100,19 @@ pub fn start(connector: Arc<Connector>, names: Names, pulse: Arc<Pulse>, hooks: 
     Bus(tokio::spawn(supervisor.run()).abort_handle())
 }
 
+/// Subscribes and beats once at each master, as a node does.
+///
+/// # Errors
+///
+/// What keeps a node from doing so.
+pub async fn attempt(connector: &Connector, names: &Names) -> Result<(), StoreError> {
+    for master in connector.masters().await? {
+        let connection = connector.bus(&master, names.channel(), Arc::new(|_: &[u8]| {})).await?;
+        connection.run(&BEAT, &[probe_key(names, master.probe_slot)], &[], TRUST).await?;
+    }
+    Ok(())
+}
+
 /// What all links share.
 struct Shared {
     connector: Arc<Connector>,
@@ -99,6 +120,9 @@ struct Shared {
     pulse: Arc<Pulse>,
     hooks: Hooks,
     announced: Mutex<Option<Change>>,
+    /// The masters that beats have been answered by, the latest last.
+    met: Mutex<Vec<ReplicationId>>,
+    has_been_up: AtomicBool,
 }
 
 impl Shared {
@@ -138,6 +162,9 @@ impl Shared {
             let replication_id = self.beat(&connection, &probe).await?;
             if last != Some(replication_id) {
                 (self.hooks.on_gap)();
+                if self.meet(replication_id) && self.has_been_up.load(Ordering::SeqCst) {
+                    (self.hooks.on_new_master)();
+                }
                 last = Some(replication_id);
             }
             *has_beaten = true;
@@ -147,6 +174,19 @@ impl Shared {
                 self.announce_up();
             }
         }
+    }
+
+    /// Whether a master is met for the first time.
+    fn meet(&self, replication_id: ReplicationId) -> bool {
+        let mut met = self.met.lock();
+        if met.contains(&replication_id) {
+            return false;
+        }
+        if met.len() == MAX_MET {
+            met.remove(0);
+        }
+        met.push(replication_id);
+        true
     }
 
     fn receiver(&self) -> OnMessage {
@@ -181,6 +221,7 @@ impl Shared {
         let mut announced = self.announced.lock();
         if *announced != Some(Change::Up) && self.pulse.is_trusted(Instant::now()) {
             *announced = Some(Change::Up);
+            self.has_been_up.store(true, Ordering::SeqCst);
             (self.hooks.on_change)(Change::Up);
         }
     }

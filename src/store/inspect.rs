@@ -12,6 +12,7 @@ use redis::{Cmd, Pipeline, RedisError, cmd};
 use tokio::time::timeout;
 
 pub use self::findings::{Finding, findings};
+use super::bus;
 use super::connect::{CommandConnection, Connector, Master};
 use super::error::StoreError;
 use super::names::Names;
@@ -23,6 +24,15 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// The settings that are asked for; `INFO` has no `appendfsync` and no `save`.
 const SETTINGS: [&str; 6] =
     ["appendonly", "appendfsync", "save", "maxmemory", "maxmemory-policy", "min-replicas-to-write"];
+
+/// Does once what a node does all the time: subscribes to the bus, and runs a script.
+///
+/// # Errors
+///
+/// What keeps a node from using the store.
+pub async fn attempt(connector: &Connector, names: &Names) -> Result<(), StoreError> {
+    bus::attempt(connector, names).await
+}
 
 /// What one server says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -32,8 +32,6 @@ const DEADLINE: Duration = Duration::from_secs(1);
 const FIRST: Duration = Duration::from_secs(1);
 /// The same as [`TICK`], while the start waits.
 const FIRST_TICK: Duration = Duration::from_millis(5);
-/// How long a stop waits for what is to be sent.
-const LAST: Duration = Duration::from_secs(2);
 /// How long the store has to be out of use before the log says so.
 const LASTING: Duration = Duration::from_millis(250);
 /// How often the owner of a namespace that is another's is looked at again.
@@ -151,7 +149,7 @@ impl Shared {
         let stand_in = stand_in(&responses, &local);
         let notes = Notes::start(commands.clone(), names.clone(), node, outbox.clone(), stand_in);
         let removals = Arc::new(AtomicU64::new(0));
-        let hooks = hooks(&local, &health, &commands, removals.clone(), node);
+        let hooks = hooks(&local, &health, &commands, outbox.clone(), removals.clone(), node);
         let bus = bus::start(connector, names, pulse.clone(), hooks);
         let shared =
             Arc::new(Self { commands, responses, pulse, outbox, notes, health, local, removals, _bus: bus });
@@ -163,16 +161,16 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Leaves the store, once all requests have ended: what can be sent is, and
-    /// no other node stands in for this one.
-    pub async fn leave(&self) {
+    /// Leaves the store, once all requests have ended: what waits is sent, if
+    /// that can be done within `limit`, and no other node stands in for this one.
+    pub async fn leave(&self, limit: Duration) {
         let sent = async {
             while !self.outbox.is_empty() {
                 self.catch_up().await;
                 tokio::time::sleep(FIRST_TICK).await;
             }
         };
-        if timeout(LAST, sent).await.is_err() {
+        if timeout(limit, sent).await.is_err() {
             tracing::error!(
                 "stopped while redis was away: it was not told what the last writes changed, and other nodes may \
                  serve that until it expires"
@@ -290,9 +288,11 @@ fn hooks(
     local: &Local,
     health: &Arc<Health>,
     commands: &Arc<Commands>,
+    outbox: Arc<Outbox>,
     removals: Arc<AtomicU64>,
     node: u64,
 ) -> Hooks {
+    let waking = health.clone();
     let (hearing, missing, commands) = (local.clone(), local.clone(), commands.clone());
     Hooks {
         on_message: Arc::new(move |message| match message {
@@ -317,31 +317,40 @@ fn hooks(
             missing.generations.advance(&[Tag::All.id()]);
             missing.metrics.invalidation(InvalidationSource::Gap);
         }),
+        on_new_master: Arc::new(move || {
+            // What the one before was told last this one may not have heard.
+            outbox.push(&[Tag::All.id()], Duration::ZERO);
+            waking.wake();
+        }),
         on_change: health.clone().observer(),
         on_master_changed: Arc::new(move || commands.reconnect()),
     }
 }
 
-/// Says in the log how the store is, when that has changed for a while.
+/// Says in the log how the store is, when that has changed for a while. What is
+/// down as often as it is up is down.
 struct Report {
     is_up: Option<bool>,
-    since: Instant,
+    looked: Instant,
+    /// How long it has been down, less how long it has been up.
+    down: Duration,
 }
 
 impl Report {
     fn new() -> Self {
-        Self { is_up: None, since: Instant::now() }
+        Self { is_up: None, looked: Instant::now(), down: Duration::ZERO }
     }
 
     fn look(&mut self, is_up: bool, health: &Health) {
-        let now = Instant::now();
-        if self.is_up == Some(is_up) {
-            self.since = now;
-        } else if is_up {
+        let passed = self.looked.elapsed();
+        self.looked += passed;
+        self.down =
+            if is_up { self.down.saturating_sub(passed) } else { self.down + passed }.min(LASTING * 2);
+        if self.is_up != Some(true) && is_up && self.down < LASTING {
             tracing::info!(namespace = health.namespace, "the store is in use");
             self.is_up = Some(true);
             *health.fault.lock() = None;
-        } else if now.duration_since(self.since) >= LASTING {
+        } else if self.is_up != Some(false) && self.down >= LASTING {
             let reason = health.fault.lock().clone().unwrap_or(StoreError::Unavailable);
             tracing::warn!(%reason, "the store can't be used: reads are forwarded");
             self.is_up = Some(false);

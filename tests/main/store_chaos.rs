@@ -74,10 +74,7 @@ fn random_faults_under_load_show_nobody_anything_wrong() {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (reads, hits, writes) = (count(&world.reads), count(&world.hits), count(&world.writes));
     eprintln!("random faults: {reads} reads, {hits} of them hits, {writes} writes");
-    assert!(
-        hits * 10 > reads && writes > 20,
-        "the load proves little: {reads} reads, {hits} hits, {writes} writes"
-    );
+    assert!(hits > 200 && writes > 20, "the load proves little: {reads} reads, {hits} hits, {writes} writes");
 }
 
 /// Each kind so many times, in any order.

@@ -39,7 +39,8 @@ if with_entry then
     values[2] = is_open and 3 or granted and 1 or 2
   end
   -- While another fills it, it isn't there or isn't fresh.
-  values[3] = values[2] ~= 2 and redis.call('GET', KEYS[1])
+  -- (MGET: what is no string isn't there.)
+  values[3] = values[2] ~= 2 and redis.call('MGET', KEYS[1])[1]
   first = 3
 end
 if first > #KEYS then
