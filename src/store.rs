@@ -148,7 +148,7 @@ impl Shared {
         asked: Asked<'_>,
         patience: &Patience,
     ) -> Result<Option<Arc<Entry>>, StoreError> {
-        self.check_ready()?;
+        self.check_ready("look")?;
         let call = |deadline| self.responses.look(asked.key, asked.tags, deadline);
         let removals = self.removals.load(Ordering::SeqCst);
         let looked = self.timed("look", patience, call).await?;
@@ -170,7 +170,7 @@ impl Shared {
         keep_for: Duration,
         patience: &Patience,
     ) -> Result<(SharedClaim, Option<Arc<Entry>>), StoreError> {
-        self.check_ready()?;
+        self.check_ready("claim")?;
         let Asked { key, head, tags, .. } = asked;
         let lease = if leases { Some(Lease::new(*key, head)?) } else { None };
         // Before it is sent: dropped halfway, it may have been granted all the same.
@@ -203,7 +203,11 @@ impl Shared {
     pub async fn invalidate(&self, tags: &[TagId], hold: Duration, patience: &Patience) {
         let call = |deadline| self.send(tags, hold, deadline);
         // Where something waits to be sent already this joins it.
-        if !self.is_ready() || self.timed("invalidate", patience, call).await.is_err() {
+        let is_sent = match self.check_ready("invalidate") {
+            Ok(()) => self.timed("invalidate", patience, call).await.is_ok(),
+            Err(_) => false,
+        };
+        if !is_sent {
             self.outbox.push(tags, hold);
             self.health.wake();
         }
@@ -234,7 +238,7 @@ impl Shared {
     /// the note is dropped, another one invalidates `tags` and holds them for
     /// `hold`. `None` if that can't be noted.
     pub async fn note_write(&self, tags: &[TagId], hold: Duration, patience: &Patience) -> Option<Note> {
-        self.check_ready().ok()?;
+        self.check_ready("note").ok()?;
         let call = |deadline| self.notes.open(tags, hold, deadline);
         self.timed("note", patience, call).await.ok()
     }
@@ -249,8 +253,12 @@ impl Shared {
         Some(entry)
     }
 
-    fn check_ready(&self) -> Result<(), StoreError> {
-        if self.is_ready() { Ok(()) } else { Err(StoreError::Unavailable) }
+    fn check_ready(&self, operation: &'static str) -> Result<(), StoreError> {
+        if self.is_ready() {
+            return Ok(());
+        }
+        self.local.metrics.store_operation(operation, StoreError::Unavailable.kind());
+        Err(StoreError::Unavailable)
     }
 
     /// A master that the bus doesn't lead to may not know of all invalidations.
