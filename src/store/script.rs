@@ -3,22 +3,28 @@
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 
+/// What every script begins with: it runs on a master alone, and has its
+/// replication id in `replid`.
+const MASTER: &str = include_str!("redis/master.lua");
+
 /// A Lua script, called by its digest once the server knows it.
 #[derive(Debug)]
 pub struct Script {
     name: &'static str,
-    source: &'static str,
+    source: String,
     sha1: String,
 }
 
 impl Script {
-    /// A script under the name that logs and metrics know it by.
-    pub fn new(name: &'static str, source: &'static str) -> Self {
-        let sha1 = redis::Script::new(source).get_hash().to_owned();
+    /// A script under the name that the log knows it by; `body` is what comes
+    /// after the beginning that all have.
+    pub fn new(name: &'static str, body: &str) -> Self {
+        let source = format!("{MASTER}{body}");
+        let sha1 = redis::Script::new(&source).get_hash().to_owned();
         Self { name, source, sha1 }
     }
 
-    /// The name that logs and metrics know it by.
+    /// The name that the log knows it by.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -34,7 +40,7 @@ impl Script {
         let known = call("EVALSHA", &self.sha1, keys, arguments);
         match answer(connection.req_packed_command(&known).await) {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                let source = call("EVAL", self.source, keys, arguments);
+                let source = call("EVAL", &self.source, keys, arguments);
                 answer(connection.req_packed_command(&source).await)
             }
             outcome => outcome,

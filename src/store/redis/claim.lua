@@ -3,12 +3,6 @@
 -- ARGV: "1" or "0", lease's token or "", its ms, ms that generations last at least, 8 random bytes.
 -- Gives: replication id; lease: 0 not asked for, 1 granted, 2 taken, 3 nobody's (no memory for it, or the
 -- last answer could not be stored); entry or nil if ARGV[1] is "1"; each generation or nil, empty while held.
-local info = redis.call('INFO', 'replication')
-if not string.find(info, 'role:master', 1, true) then
-  return redis.error_reply('READONLY This server is not a master')
-end
-local _, before = string.find(info, 'master_replid:', 1, true)
-local replid = string.sub(info, before + 1, before + 40)
 local with_entry, token, lease_ms = ARGV[1] == '1', ARGV[2], ARGV[3]
 -- The time as well, since a client may send a script twice: no generation ever comes back.
 local time = redis.call('TIME')

@@ -2,12 +2,6 @@
 -- KEYS: generations. ARGV: ms to hold them, 0 for not at all; channel; message.
 -- A generation that is held is an empty string: it matches no entry, and no fill replaces it.
 -- Gives: replication id.
-local info = redis.call('INFO', 'replication')
-if not string.find(info, 'role:master', 1, true) then
-  return redis.error_reply('READONLY This server is not a master')
-end
-local _, before = string.find(info, 'master_replid:', 1, true)
-local replid = string.sub(info, before + 1, before + 40)
 local hold = tonumber(ARGV[1])
 local values = redis.call('MGET', unpack(KEYS))
 if hold == 0 then

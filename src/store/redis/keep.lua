@@ -2,12 +2,6 @@
 -- KEYS: entry, lease. ARGV: entry or "" for none, its ms, lease's token or "",
 -- ms for which the lease is to be nobody's ("0": anybody may take it at once).
 -- Gives: replication id, "kept", "full" (no memory for it) or "released".
-local info = redis.call('INFO', 'replication')
-if not string.find(info, 'role:master', 1, true) then
-  return redis.error_reply('READONLY This server is not a master')
-end
-local _, before = string.find(info, 'master_replid:', 1, true)
-local replid = string.sub(info, before + 1, before + 40)
 local outcome = 'released'
 if ARGV[1] ~= '' then
   local reply = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])

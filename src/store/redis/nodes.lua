@@ -3,10 +3,6 @@
 -- ARGV: node, ms that mean silence, what this script said the time was at the node's last beat or 0,
 -- ids of notes to remove.
 -- Gives: replication id, the time in ms, nodes that have been silent.
-local info = redis.call('INFO', 'replication')
-if not string.find(info, 'role:master', 1, true) then
-  return redis.error_reply('READONLY This server is not a master')
-end
 local silence = tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -24,4 +20,4 @@ if math.abs(now - tonumber(ARGV[3])) < silence then
     silent = redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', now + silence), '+inf', 'LIMIT', 0, 8)
   end
 end
-return { string.match(info, 'master_replid:(%x+)'), string.format('%.0f', now), unpack(silent) }
+return { replid, string.format('%.0f', now), unpack(silent) }
