@@ -36,7 +36,16 @@ impl Names {
 
     /// The generation of `tag`.
     pub fn generation(&self, tag: TagId) -> Vec<u8> {
-        format!("{}:g:{{{:04x}}}:{:016x}", self.namespace, tag.group(), tag.0).into_bytes()
+        // By hand, since every lookup names some of them.
+        let digits = hex(tag.0);
+        let mut name = Vec::with_capacity(self.namespace.len() + 26);
+        name.extend_from_slice(self.namespace.as_bytes());
+        name.extend_from_slice(b":g:{");
+        // The group is the tag's upper 16 bits.
+        name.extend_from_slice(&digits[..4]);
+        name.extend_from_slice(b"}:");
+        name.extend_from_slice(&digits);
+        name
     }
 
     /// The sorted set of nodes by their last beat.
@@ -65,6 +74,14 @@ impl Names {
         let _ = write!(name, "{}:{kind}:{{{key}}}", self.namespace);
         name.into_bytes()
     }
+}
+
+/// A number's 16 hexadecimal digits.
+fn hex(number: u64) -> [u8; 16] {
+    std::array::from_fn(|index| {
+        let digit = (number >> (60 - 4 * index)) & 15;
+        b"0123456789abcdef"[digit as usize]
+    })
 }
 
 #[cfg(test)]
