@@ -213,14 +213,8 @@ impl Shared {
         }
     }
 
-    /// Tells Redis, and with it all nodes.
-    async fn send(&self, tags: &[TagId], hold: Duration, deadline: Duration) -> Result<(), StoreError> {
-        let masters = self.responses.invalidate(tags, hold, deadline).await?;
-        self.check_masters(&masters)
-    }
-
-    /// The same for a write that nobody waits for any more, once more when
-    /// `hold` is over.
+    /// [Invalidates](Shared::invalidate) for a write that nobody waits for any
+    /// more, and once more when `hold` is over.
     pub fn invalidate_behind(self: &Arc<Self>, tags: Vec<TagId>, hold: Duration, note: Option<Note>) {
         if !hold.is_zero() {
             // A Redis that restarts meanwhile forgets the hold.
@@ -241,6 +235,12 @@ impl Shared {
         self.check_ready("note").ok()?;
         let call = |deadline| self.notes.open(tags, hold, deadline);
         self.timed("note", patience, call).await.ok()
+    }
+
+    /// Tells Redis, and with it all nodes.
+    async fn send(&self, tags: &[TagId], hold: Duration, deadline: Duration) -> Result<(), StoreError> {
+        let masters = self.responses.invalidate(tags, hold, deadline).await?;
+        self.check_masters(&masters)
     }
 
     /// Makes an entry of what was found and puts it into L1, unless entries

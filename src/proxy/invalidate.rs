@@ -48,7 +48,7 @@ impl Invalidator {
         if let Some(shared) = &self.shared {
             shared.invalidate(tags, self.settle, patience).await;
         }
-        // Behind the store: what was looked up there before it knew is in L1 by now, or never will be.
+        // Behind the store: what was looked up there before it knew carries the counters from before this.
         self.generations.advance(tags);
         self.metrics.invalidation(source);
     }

@@ -229,13 +229,10 @@ impl Shared {
     /// Says that a link doesn't beat, unless one already didn't for a like reason.
     fn announce_down(&self, reason: StoreError) {
         let mut announced = self.announced.lock();
-        let is_news = match &*announced {
-            Some(Change::Down(before)) => before.kind() != reason.kind(),
-            _ => true,
-        };
-        if is_news {
-            *announced = Some(Change::Down(reason.clone()));
-            (self.hooks.on_change)(Change::Down(reason));
+        let change = Change::Down(reason);
+        if change.is_news(announced.as_ref()) {
+            *announced = Some(change.clone());
+            (self.hooks.on_change)(change);
         }
     }
 }

@@ -24,7 +24,7 @@ const STEADY: Duration = Duration::from_secs(2);
 /// Redis that is slow has to hear of writes all the same.
 const PATIENT: Duration = Duration::from_millis(500);
 /// For a probe, as for a request.
-const PROBE: Duration = Duration::from_millis(80);
+const PROBE: Duration = super::BUDGET;
 /// What chance adds to the time between two probes, at most.
 const PROBE_JITTER: Duration = Duration::from_millis(50);
 /// An operation that had less time than this and was not answered says
@@ -38,6 +38,17 @@ pub enum Change {
     Up,
     /// They don't, for this reason, or now for this other reason.
     Down(StoreError),
+}
+
+impl Change {
+    /// Whether it says what `before` did not: a reason of the same kind as before is no news.
+    pub(super) fn is_news(&self, before: Option<&Change>) -> bool {
+        match (before, self) {
+            (Some(Change::Up), Change::Up) => false,
+            (Some(Change::Down(before)), Change::Down(now)) => before.kind() != now.kind(),
+            _ => true,
+        }
+    }
 }
 
 /// Who is told of changes, one after the other.
@@ -329,14 +340,9 @@ impl Supervisor {
         }
     }
 
-    /// Says what has changed, if anything has: a reason of the same kind as before is none.
+    /// Says what has changed, if anything has.
     fn announce(&mut self, change: Change) {
-        let is_same = match (&self.announced, &change) {
-            (Some(Change::Up), Change::Up) => true,
-            (Some(Change::Down(before)), Change::Down(now)) => before.kind() == now.kind(),
-            _ => false,
-        };
-        if !is_same {
+        if change.is_news(self.announced.as_ref()) {
             (self.observer)(change.clone());
             self.announced = Some(change);
         }

@@ -63,11 +63,5 @@ fn compare(stack: &Stack, setup: &Setup, what: &str, policy: &str) {
         );
     }
     eprintln!("transparency, {what}: {outcomes:?}");
-    for kind in ["hits", "misses", "writes"] {
-        let share = outcomes.get(kind).copied().unwrap_or_default() * 100 / steps.max(1);
-        assert!(
-            share >= 5 || steps < 1000,
-            "only {share} % {kind}: the sequence proves little; {outcomes:?}"
-        );
-    }
+    story::enough(&outcomes, steps);
 }

@@ -2,6 +2,8 @@
 //!
 //! They fit the tables of `tests/sql/oracle.sql`.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::Random;
@@ -398,5 +400,16 @@ fn change_of(resource: &str, n: u64) -> serde_json::Value {
         "words" => json!({ "value": n }),
         "members" => json!({ "role": format!("r{n}") }),
         _ => json!({ "name": format!("n{n}") }),
+    }
+}
+
+/// Panics unless the sequence had enough of each kind to prove anything.
+pub fn enough(outcomes: &BTreeMap<&str, u64>, steps: u64) {
+    for kind in ["hits", "misses", "writes"] {
+        let share = outcomes.get(kind).copied().unwrap_or_default() * 100 / steps.max(1);
+        assert!(
+            share >= 5 || steps < 1000,
+            "only {share} % {kind}: the sequence proves little; {outcomes:?}"
+        );
     }
 }
