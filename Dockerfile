@@ -6,6 +6,7 @@ RUN apt-get update \
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY benches benches
 RUN cargo build --locked --release --bin sluice
 
 FROM debian:bookworm-slim

@@ -1,52 +1,65 @@
-// What a server does under load: oha's figures, and the processor time that the server took.
-import { execFile, execFileSync } from "node:child_process";
+// What a server answers, and what it takes: processor time, memory, its own counters.
+import { execFileSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
-import http from "node:http";
-import { promisify } from "node:util";
+import net from "node:net";
 
-const run = promisify(execFile);
-const connections = 32;
 const ticksPerSecond = Number(execFileSync("getconf", ["CLK_TCK"]));
-const environment = { ...process.env, PATH: `${process.env.PATH}:${process.env.HOME}/.cargo/bin` };
+const patience = 30_000;
 
-/** oha's version. Throws with the remedy where it isn't installed. */
-export function ohaVersion() {
-  try {
-    return execFileSync("oha", ["--version"], { env: environment, encoding: "utf8" }).trim();
-  } catch {
-    throw new Error("oha isn't there. Install it with: cargo install oha --locked");
-  }
-}
-
-/** One request, with exactly these headers. */
+/** One GET on a connection of its own, with exactly these headers, as wrk sends it. */
 export function ask(url, headers = {}) {
+  const { host, hostname, port, pathname, search } = new URL(url);
+  const fields = Object.entries({ Host: host, ...headers }).map(([name, value]) => `${name}: ${value}\r\n`);
   return new Promise((resolve, reject) => {
-    const request = http.request(url, { headers, agent: false }, (response) => {
-      const parts = [];
-      response.on("data", (part) => parts.push(part));
-      response.on("end", () => resolve({ status: response.statusCode, headers: response.headers, body: Buffer.concat(parts).toString() }));
-      response.on("error", reject);
+    const socket = net.connect(port, hostname, () => socket.write(`GET ${pathname}${search} HTTP/1.1\r\n${fields.join("")}\r\n`));
+    let raw = Buffer.alloc(0);
+    socket.on("data", (part) => {
+      raw = Buffer.concat([raw, part]);
+      const answer = parse(raw);
+      if (!answer) return;
+      socket.destroy();
+      resolve(answer);
     });
-    request.on("error", reject);
-    request.end();
+    socket.setTimeout(patience, () => socket.destroy(new Error(`${url}: no answer within ${patience / 1000} s`)));
+    socket.on("end", () => reject(new Error(`${url}: the connection was closed after ${raw.length} bytes`)));
+    socket.on("error", reject);
   });
 }
 
-/** Runs oha and returns its report; every request must have been answered with 200. */
-async function oha(url, headers, amount) {
-  const lines = Object.entries(headers).flatMap(([name, value]) => ["-H", `${name}: ${value}`]);
-  const options = ["--no-tui", "--output-format", "json", "--disable-compression", "-c", String(connections)];
-  const { stdout } = await run("oha", [...options, ...amount, ...lines, url], { env: environment, maxBuffer: 1 << 26 });
-  const report = JSON.parse(stdout);
-  const { 200: served = 0, ...others } = report.statusCodeDistribution;
-  if (served === 0 || Object.keys(others).length + Object.keys(report.errorDistribution).length > 0) {
-    throw new Error(`${url}: ${JSON.stringify([report.statusCodeDistribution, report.errorDistribution])}`);
+/** The answer that stands in `raw`, once it is whole. `raw` is what was sent: head and body. */
+function parse(raw) {
+  const end = raw.indexOf("\r\n\r\n");
+  if (end < 0) return undefined;
+  const [first, ...lines] = raw.subarray(0, end).toString("latin1").split("\r\n");
+  const headers = Object.fromEntries(lines.map((line) => [line.slice(0, line.indexOf(":")).toLowerCase(), line.slice(line.indexOf(":") + 1).trim()]));
+  const status = Number(first.split(" ")[1]);
+  const rest = raw.subarray(end + 4);
+  const body = bodyOf(status, headers, rest);
+  return body && { status, headers, body: body.toString(), raw };
+}
+
+function bodyOf(status, headers, rest) {
+  if (status === 304 || status === 204) return rest;
+  if (headers["transfer-encoding"] === "chunked") return fromChunks(rest);
+  const length = Number(headers["content-length"]);
+  return rest.length >= length ? rest : undefined;
+}
+
+function fromChunks(rest) {
+  const parts = [];
+  for (let at = 0; ; ) {
+    const line = rest.indexOf("\r\n", at);
+    if (line < 0) return undefined;
+    const length = Number.parseInt(rest.subarray(at, line).toString(), 16);
+    at = line + 2 + length + 2;
+    if (rest.length < at) return undefined;
+    if (length === 0) return Buffer.concat(parts);
+    parts.push(rest.subarray(line + 2, at - 2));
   }
-  return { served, report };
 }
 
 /** Seconds of processor time, user and system, that these processes and what they started have taken. */
-function processorSeconds(pids) {
+export function processorSeconds(pids) {
   const processes = new Map();
   for (const name of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
     try {
@@ -62,28 +75,6 @@ function processorSeconds(pids) {
   const belongs = (pid) => pids.includes(pid) || (processes.has(pid) && belongs(processes.get(pid).parent));
   const ticks = [...processes].filter(([pid]) => belongs(pid)).map(([, { ticks }]) => ticks);
   return ticks.reduce((sum, each) => sum + each, 0) / ticksPerSecond;
-}
-
-/** Asks for `seconds`: requests/s, p50 and p99 in ms, the processes' microseconds per request. */
-export async function measure(url, headers, seconds, pids) {
-  const before = processorSeconds(pids);
-  const { served, report } = await oha(url, headers, ["-z", `${seconds}s`, "--wait-ongoing-requests-after-deadline"]);
-  const used = processorSeconds(pids) - before;
-  return {
-    served,
-    bytes: report.summary.totalData / served,
-    rate: served / report.summary.total,
-    p50: report.latencyPercentiles.p50 * 1000,
-    p99: report.latencyPercentiles.p99 * 1000,
-    cpu: (used / served) * 1e6,
-  };
-}
-
-/** Asks for `count` URLs that differ in their query. Returns how many seconds it took. */
-export async function askDifferent(url, headers, count) {
-  const pattern = `${url}\\?v=[0-9a-f]{16}`;
-  const { report } = await oha(pattern, headers, ["-n", String(count), "--rand-regex-url"]);
-  return report.summary.total;
 }
 
 /** A process's resident memory, in bytes. */

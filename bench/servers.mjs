@@ -1,10 +1,11 @@
-// The benchmark's servers, each with one worker, on free ports. They die with this process.
+// The benchmark's servers, each with one worker unless it says otherwise, on free ports. They die with this process.
 import { execFileSync } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { chownSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { accepting, freePort, start, stopAll } from "../demo/servers.mjs";
+import { programs } from "./programs.mjs";
 
 const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
 const root = path.dirname(here);
@@ -16,7 +17,8 @@ const secret = "a-secret-of-the-benchmark-with-more-than-32-characters";
 const kilobyte = JSON.stringify({ text: "k".repeat(1024 - '{"text":""}'.length) });
 
 /** What the gateway answers at once, as long as the cached point read. */
-export const small = JSON.stringify({ text: "s".repeat(136) });
+const small = JSON.stringify({ text: "s".repeat(136) });
+const row = JSON.stringify({ text: "r".repeat(100 - '{"text":""}'.length) });
 
 /** A token as Supabase signs them with its shared secret. */
 export function token(claims) {
@@ -30,9 +32,6 @@ export function stop() {
   stopAll();
   rmSync(place, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 });
 }
-
-/** Where cargo puts the optimised program. */
-export const program = path.join(path.resolve(root, process.env.CARGO_TARGET_DIR ?? "target"), "release/sluice");
 
 /** The first program of this name: PostgreSQL's, of its newest version. */
 export function postgresProgram(name) {
@@ -117,13 +116,13 @@ async function startRedis() {
   return serve("redis", port, ["redis-server", "--port", String(port), "--bind", "127.0.0.1", "--save", "", "--dir", place]);
 }
 
-/** Starts a Sluice in front of `upstream`, with these lines in its `[store]`. */
-export async function startSluice(upstream, store = ['memory = "192MiB"']) {
+/** Starts a Sluice in front of `upstream`, with these lines in its `[store]` and so many workers. */
+export async function startSluice(upstream, store = ['memory = "192MiB"'], workers = 1) {
   const [port, adminPort] = [await freePort(), await freePort()];
   const folder = mkdtempSync(path.join(place, "config-"));
   copyFileSync(path.join(here, "sluice.toml"), path.join(folder, "sluice.toml"));
-  writeFileSync(path.join(folder, "store.toml"), ["[store]", ...store, ""].join("\n"));
-  const sluice = await serve("sluice", port, [program, "serve", "-c", folder], {
+  writeFileSync(path.join(folder, "store.toml"), [`workers = ${workers}`, "[store]", ...store, ""].join("\n"));
+  const sluice = await serve("sluice", port, [programs().sluice, "serve", "-c", folder], {
     signal: "TERM",
     env: {
       BENCH_LISTEN: `127.0.0.1:${port}`,
@@ -137,26 +136,42 @@ export async function startSluice(upstream, store = ['memory = "192MiB"']) {
   return { ...sluice, admin: `http://127.0.0.1:${adminPort}` };
 }
 
+/** Starts the bare loop, which has these bytes for `target`. */
+export async function startLimit(target, raw) {
+  const port = await freePort();
+  const file = path.join(place, "answer");
+  writeFileSync(file, raw);
+  return serve("limit", port, [programs().limit, `127.0.0.1:${port}`, target, file]);
+}
+
+/** Starts the bare Pingora proxy in front of `upstream`. */
+async function startBare(upstream) {
+  const port = await freePort();
+  return serve("bare", port, [programs().bare, `127.0.0.1:${port}`, `127.0.0.1:${upstream.port}`]);
+}
+
 /**
- * Starts them all: PostgreSQL, PostgREST, the gateway, nginx with a cache, Redis, and three Sluices:
- * one by itself, one over Redis (`node`), one over Redis with nothing in its own memory (`bare`).
+ * Starts PostgreSQL, PostgREST, the gateway, nginx with a cache, Redis, the bare proxy, and four Sluices: by itself
+ * with one worker and with `two`, over Redis (`shared`), over Redis with nothing in its own memory (`fetching`).
  */
 export async function startAll() {
-  if (!existsSync(program)) throw new Error(`${program} isn't there; run make bench`);
+  programs();
   const postgres = await startPostgres();
   const postgrest = await startPostgrest(postgres.database);
-  const gateway = await startNginx("gateway", { postgrest: postgrest.port, small, kilobyte });
+  const gateway = await startNginx("gateway", { postgrest: postgrest.port, small, row, kilobyte });
   const nginx = await startNginx("cache", { gateway: gateway.port });
   const redis = await startRedis();
-  const shared = ['kind = "redis"', `url = "${redis.url.replace("http", "redis")}"`];
+  const overRedis = ['kind = "redis"', `url = "${redis.url.replace("http", "redis")}"`];
   return {
     postgres,
     postgrest,
     gateway,
     nginx,
     redis,
+    bare: await startBare(gateway),
     sluice: await startSluice(gateway.url),
-    node: await startSluice(gateway.url, [...shared, 'memory = "192MiB"']),
-    bare: await startSluice(gateway.url, [...shared, 'memory = "0"']),
+    two: await startSluice(gateway.url, undefined, 2),
+    shared: await startSluice(gateway.url, [...overRedis, 'memory = "192MiB"']),
+    fetching: await startSluice(gateway.url, [...overRedis, 'memory = "0"']),
   };
 }

@@ -20,6 +20,8 @@ use crate::admin::{Admin, Readiness};
 use crate::cache::{EvictionReason, Generations, Memory};
 use crate::config::{Config, ListenAddress, StoreKind};
 use crate::proxy::front::Front;
+use crate::proxy::front::hit::Hits;
+use crate::proxy::front::index::Index;
 use crate::proxy::gateway::{Gateway, Settings, SettingsFailure, Stores};
 use crate::proxy::listener::{BindError, Listener};
 use crate::proxy::phases::Phases;
@@ -29,6 +31,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// Connections to upstream that are kept for the next request.
 const KEPT_CONNECTIONS: usize = 1024;
+/// One part in so many of the memory is the index'.
+const INDEX_SHARE: u64 = 8;
 /// How long the start waits for keys and schemas, so that the first requests
 /// already find them. Without them Sluice starts as well.
 const FIRST_REFRESH: Duration = Duration::from_secs(1);
@@ -77,7 +81,8 @@ pub async fn serve(config: Config, load: impl Fn() -> Result<Config, String>) ->
     let (stop, stopped) = watch::channel(false);
     let (alive, mut last) = mpsc::channel(1);
     let proxy = proxy(&config, gateway.clone());
-    let front = Arc::new(Front::new(proxy.clone(), &config, acceptor.clone(), metrics.clone()));
+    let hits = Hits::new(gateway.clone());
+    let front = Arc::new(Front::new(proxy.clone(), hits, &config, acceptor.clone(), metrics.clone()));
     let readiness = Readiness::new();
     // Listening sockets take connections from here on, and what they bring is served.
     readiness.set(true);
@@ -137,7 +142,8 @@ fn proxy(config: &Config, gateway: Arc<Gateway>) -> Arc<HttpProxy<Phases>> {
 
 /// The cache in this process, and the one that all nodes share if there is one.
 async fn stores(config: &Config, metrics: &Arc<Metrics>) -> Result<Stores, OpenError> {
-    let memory = Arc::new(Memory::new(config.store.memory));
+    let index = config.store.memory / INDEX_SHARE;
+    let memory = Arc::new(Memory::new(config.store.memory - index));
     let generations = Arc::new(Generations::new());
     let shared = match &config.store.kind {
         StoreKind::Embedded => None,
@@ -147,13 +153,13 @@ async fn stores(config: &Config, metrics: &Arc<Metrics>) -> Result<Stores, OpenE
             Some(Shared::open(store, &config.upstream, local).await?)
         }
     };
-    Ok(Stores { memory, generations, shared })
+    Ok(Stores { memory, index: Index::new(index), generations, shared })
 }
 
 /// Sets the metrics that are looked up rather than counted.
 fn sampler(gateway: Arc<Gateway>) -> impl Fn(&Metrics) + Send + Sync {
     move |metrics| {
-        metrics.set_cache(gateway.memory.entries(), gateway.memory.bytes());
+        metrics.set_cache(gateway.memory.entries(), gateway.memory.bytes() + gateway.index.bytes());
         // The embedded store is this process.
         metrics.set_store_up(gateway.shared.as_ref().is_none_or(|shared| shared.is_ready()));
         for reason in EvictionReason::ALL {

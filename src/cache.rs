@@ -28,14 +28,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use cache_status::{CacheStatus, Forwarded};
 pub use collapse::{Collapse, CollapseLimits, Leader, Turn, Waited, Waiter};
-pub use deliver::{Delivery, Reading, VaryNames, deliver};
+pub use deliver::{DeliveredBody, Delivery, HeadWriter, Reading, VaryNames, deliver};
 pub use directives::{RequestDirectives, ResponseDirectives};
 pub use encoding::Coding;
-pub use entry::{Entry, EntryParts};
+pub use entry::{Entry, EntryParts, Line};
 pub use freshness::{Answer, Lifetimes, NotStored, Policy, Standing, judge, standing};
-pub use generation::{EntryTags, Generations, NotKept, Snapshot, TagSet};
+pub use generation::{EntryTags, Generations, NotKept, Snapshot, TagPrints, TagSet};
 pub use key::{Key, KeyParts};
 pub use memory::{EvictionReason, Memory};
+pub use precondition::Conditions;
 
 /// A point in time: milliseconds since 1970, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -1,6 +1,7 @@
 //! CORS: what lets scripts of other origins read answers that upstream never
 //! saw, and the preflights that are kept.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -27,6 +28,13 @@ pub struct Cors {
     max_age: Duration,
 }
 
+/// What a script is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant<'a> {
+    /// The value of `Access-Control-Allow-Origin`. `None`: nothing is allowed.
+    pub allow_origin: Option<&'a [u8]>,
+}
+
 #[derive(Debug, Clone)]
 enum Origins {
     Any,
@@ -41,25 +49,32 @@ impl Cors {
         Self { origins, max_age }
     }
 
-    /// Adds CORS headers to an answer that Sluice makes itself, a hit or an
-    /// error, to a request with these headers.
-    pub fn allow(&self, request: &HeaderMap, response: &mut HeaderMap) {
-        match &self.origins {
-            Origins::Any => {
-                response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-            }
+    /// Whether answers differ by who asks, and say so in `Vary`.
+    pub fn varies(&self) -> bool {
+        matches!(self.origins, Origins::Listed(_))
+    }
+
+    /// What scripts of `origin` (the request's `Origin`) may do with an answer.
+    pub fn grant<'a>(&self, origin: Option<&'a [u8]>) -> Grant<'a> {
+        let allow_origin = match &self.origins {
+            Origins::Any => Some(&b"*"[..]),
             Origins::Listed(listed) => {
-                add_vary(response, "Origin");
-                let origin = request.get(ORIGIN);
-                let allowed = origin.filter(|origin| {
-                    listed.iter().any(|one| one.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
-                });
-                match allowed {
-                    Some(origin) => response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()),
-                    None => response.remove(ACCESS_CONTROL_ALLOW_ORIGIN),
-                };
+                origin.filter(|origin| listed.iter().any(|one| one.as_bytes().eq_ignore_ascii_case(origin)))
             }
+        };
+        Grant { allow_origin }
+    }
+
+    /// Adds CORS headers to an answer that Sluice makes itself to a request with these headers.
+    pub fn allow(&self, request: &HeaderMap, response: &mut HeaderMap) {
+        if self.varies() {
+            add_vary(response, "Origin");
         }
+        let origin = request.get(ORIGIN).map(HeaderValue::as_bytes);
+        match self.grant(origin).allow_origin.and_then(|origin| HeaderValue::from_bytes(origin).ok()) {
+            Some(origin) => response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin),
+            None => response.remove(ACCESS_CONTROL_ALLOW_ORIGIN),
+        };
         if let Some(exposed) = exposed(response) {
             response.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
@@ -82,13 +97,24 @@ impl Cors {
 /// included: upstream's own list, else PostgREST's, plus Sluice's. `None`
 /// where nothing is to be changed.
 pub fn exposed(response: &HeaderMap) -> Option<HeaderValue> {
-    static DEFAULT: LazyLock<Option<HeaderValue>> = LazyLock::new(|| merged(String::new()));
+    static DEFAULT: LazyLock<Option<HeaderValue>> =
+        LazyLock::new(|| HeaderValue::from_bytes(&exposed_with(&[])?).ok());
     if !response.contains_key(ACCESS_CONTROL_EXPOSE_HEADERS) {
         return DEFAULT.clone();
     }
+    let upstreams = response.get_all(ACCESS_CONTROL_EXPOSE_HEADERS).iter().map(HeaderValue::as_bytes);
+    HeaderValue::from_bytes(&exposed_with(&upstreams.collect::<Vec<_>>())?).ok()
+}
+
+/// The same, where `upstreams` are the lists that upstream sent.
+pub fn exposed_with(upstreams: &[&[u8]]) -> Option<Cow<'static, [u8]>> {
+    static DEFAULT: LazyLock<Vec<u8>> = LazyLock::new(|| merged(String::new()).into_bytes());
+    if upstreams.is_empty() {
+        return Some(Cow::Borrowed(&DEFAULT));
+    }
     let mut list = String::new();
-    for line in response.get_all(ACCESS_CONTROL_EXPOSE_HEADERS) {
-        let line = line.to_str().ok()?;
+    for line in upstreams {
+        let line = std::str::from_utf8(line).ok()?;
         if !list.is_empty() {
             list.push_str(", ");
         }
@@ -98,11 +124,11 @@ pub fn exposed(response: &HeaderMap) -> Option<HeaderValue> {
     if list.len() > MAX_EXPOSED || names(&list).any(|name| name == "*") {
         return None;
     }
-    merged(list)
+    Some(Cow::Owned(merged(list).into_bytes()))
 }
 
 /// Upstream's names, PostgREST's where there are none, and Sluice's.
-fn merged(mut list: String) -> Option<HeaderValue> {
+fn merged(mut list: String) -> String {
     if names(&list).next().is_none() {
         list = POSTGREST_EXPOSED.join(", ");
     }
@@ -112,7 +138,7 @@ fn merged(mut list: String) -> Option<HeaderValue> {
             list.push_str(own);
         }
     }
-    HeaderValue::try_from(list).ok()
+    list
 }
 
 fn names(list: &str) -> impl Iterator<Item = &str> {

@@ -12,7 +12,7 @@ use crate::request::{Dialect, profile_header};
 
 mod forwarding;
 
-pub use forwarding::Forwarding;
+pub use forwarding::{Forwarding, client};
 
 /// Sluice's own `User-Agent`.
 pub const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("sluice/", env!("CARGO_PKG_VERSION")));
@@ -170,6 +170,29 @@ fn is_ignorable(name: &str) -> bool {
         || is_conditional(name)
 }
 
+/// Whether a header (its name in lower case) of a GET or HEAD changes neither
+/// what is done with the request nor how an answer from the cache is given,
+/// unless a route's `vary` names it.
+pub fn is_immaterial(name: &str) -> bool {
+    let is_looked_at = matches!(
+        name,
+        "accept"
+            | "accept-encoding"
+            | "cache-control"
+            | "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "origin"
+            | "pragma"
+            | "proxy-connection"
+            | "range"
+            | "range-unit"
+            | "sluice-debug"
+            | "te"
+    );
+    !is_looked_at && !is_conditional(name) && is_ignorable(name)
+}
+
 /// What browsers and HTTP libraries send of their own accord.
 fn is_browsers(name: &str) -> bool {
     match name {
@@ -282,18 +305,26 @@ fn is_conditional(name: &str) -> bool {
 
 /// Removes the headers of the connection, those that `Connection` names included.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    for name in hop_by_hop(headers) {
+    for name in hop_by_hop(headers).collect::<Vec<_>>() {
         headers.remove(name);
     }
 }
 
-/// The headers of the connection that are there, those that `Connection` names included.
-pub fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
+/// The headers of the connection that are there, those that `Connection` names
+/// included; some come twice.
+pub fn hop_by_hop(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let known = headers.keys().filter(|name| HOP_BY_HOP.contains(&name.as_str())).cloned();
     let lines = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named =
-        lines.flat_map(|line| line.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok());
-    let known = HOP_BY_HOP.iter().copied().map(HeaderName::from_static);
-    named.chain(known).filter(|name| headers.contains_key(name)).collect()
+    let named = lines.flat_map(|line| line.split(',')).map(str::trim);
+    // What nearly every `Connection` names is known already.
+    let further = named.filter(|name| !name.eq_ignore_ascii_case("keep-alive"));
+    let further = further.filter_map(|name| HeaderName::try_from(name).ok());
+    known.chain(further.filter(|name| headers.contains_key(name)))
+}
+
+/// What upstream's edge says about itself, as far as it is there.
+pub fn not_passed_on(headers: &HeaderMap) -> impl Iterator<Item = &HeaderName> {
+    headers.keys().filter(|name| NOT_PASSED_ON.contains(&name.as_str()))
 }
 
 /// Removes what upstream's edge says about itself.

@@ -156,6 +156,24 @@ impl Caller {
         &self.identity
     }
 
+    /// Tells him from every other caller, and from himself with another token or key.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let identity: (&[u8], Option<Fingerprint>) = match &self.identity {
+            Identity::Token(token) => (b"token", Some(token.fingerprint)),
+            Identity::UnverifiableToken(token) => (b"unverifiable", Some(token.fingerprint)),
+            Identity::Key(key) => (b"key", Some(*key)),
+            Identity::Anonymous => (b"anonymous", None),
+        };
+        let key: (&[u8], Option<Fingerprint>) = match &self.api_key {
+            ApiKey::Unneeded => (b"unneeded", None),
+            ApiKey::Absent => (b"absent", None),
+            ApiKey::Verified(token) => (b"verified", Some(token.fingerprint)),
+            ApiKey::Opaque(key) => (b"opaque", Some(key.fingerprint)),
+        };
+        let bytes = |print: &Option<Fingerprint>| print.as_ref().map_or([0; 32], |print| *print.as_bytes());
+        *Fingerprint::of_parts(&[identity.0, &bytes(&identity.1), key.0, &bytes(&key.1)]).as_bytes()
+    }
+
     /// How the API key was sent.
     fn company(&self) -> Company {
         match self.identity {
@@ -281,6 +299,11 @@ impl Authenticator {
         let ring = self.keys.load().with_key_set(source, keys, now)?;
         self.keys.store(Arc::new(ring));
         Ok(count)
+    }
+
+    /// The keys that verify tokens at `now`.
+    pub fn keys_in_use(&self, now: SystemTime) -> Vec<Fingerprint> {
+        self.keys.load().in_use(now)
     }
 
     /// Whether the key sets are to be fetched now: they are older than ten

@@ -317,9 +317,9 @@ pub fn touched(request: &RequestView<'_>, body: WriteBody<'_>, rules: Rules<'_>)
 
 /// Whether a route caches what the path gives, whatever the query.
 fn is_read(path: &DecodedPath, rules: Rules<'_>) -> bool {
-    let path = path.to_string();
     rules.routes.iter().any(|route| {
-        route.read.is_some() && matches!(&route.resource, Resource::Path(pattern) if pattern.is_match(&path))
+        let by_path = matches!(&route.resource, Resource::Path(pattern) if pattern.is_match(path.as_str()));
+        route.read.is_some() && by_path
     })
 }
 

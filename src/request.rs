@@ -1,6 +1,7 @@
 //! What a request asks for: the parts of its head that decide anything, and
 //! the resource that its path names.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use http::header::{ACCEPT, RANGE};
@@ -46,7 +47,8 @@ impl<'a> RequestView<'a> {
 /// A path, each segment percent-decoded once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DecodedPath {
-    segments: Vec<String>,
+    /// The decoded segments, a slash before each; none has one within.
+    text: String,
 }
 
 /// Why a path can't be told apart from another spelling of it.
@@ -76,39 +78,47 @@ impl DecodedPath {
     /// forwarded and never cached. A trailing slash counts as ambiguous.
     pub fn parse(path: &str) -> Result<Self, PathError> {
         let rest = path.strip_prefix('/').ok_or(PathError::NotAbsolute)?;
-        let segments = rest.split('/').map(decode_segment).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { segments })
+        let mut text = String::with_capacity(path.len());
+        for segment in rest.split('/') {
+            text.push('/');
+            text.push_str(&decode_segment(segment)?);
+        }
+        Ok(Self { text })
     }
 
     /// The decoded segments, in order.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.segments.iter().map(String::as_str)
+        self.text.split('/').skip(1)
     }
 
-    fn as_slices(&self) -> Vec<&str> {
-        self.segments().collect()
+    /// The decoded path with its slashes, as `path` expressions of routes see it.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 }
 
 impl fmt::Display for DecodedPath {
-    /// The decoded path with its slashes, as `path` expressions of routes see it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.segments.iter().try_for_each(|segment| write!(f, "/{segment}"))
+        f.write_str(&self.text)
     }
 }
 
-fn decode_segment(segment: &str) -> Result<String, PathError> {
-    if !percent_encoding_is_well_formed(segment) {
-        return Err(PathError::PercentEncoding);
-    }
-    let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| PathError::NotText)?;
-    if decoded.contains('\0') {
+fn decode_segment(segment: &str) -> Result<Cow<'_, str>, PathError> {
+    let decoded = if segment.contains('%') {
+        if !percent_encoding_is_well_formed(segment) {
+            return Err(PathError::PercentEncoding);
+        }
+        percent_decode_str(segment).decode_utf8().map_err(|_| PathError::NotText)?
+    } else {
+        Cow::Borrowed(segment)
+    };
+    if decoded.bytes().any(|byte| byte == b'\0') {
         return Err(PathError::NotText);
     }
-    if matches!(&*decoded, "" | "." | "..") || decoded.contains(['/', '\\']) {
+    if matches!(&*decoded, "" | "." | "..") || decoded.bytes().any(|byte| matches!(byte, b'/' | b'\\')) {
         return Err(PathError::Ambiguous);
     }
-    Ok(decoded.into_owned())
+    Ok(decoded)
 }
 
 /// Whether every `%` in `text` is followed by two hexadecimal digits.
@@ -156,12 +166,16 @@ impl Target {
         let relation = |name: &str| {
             Relation::new(request.header(profile_header(request.method)).unwrap_or(default_schema), name)
         };
-        match path.as_slices()[..] {
-            ["rest", "v1", "rpc", name] => Target::Function(relation(name)),
-            ["rest", "v1", name] if name != "rpc" => Target::Table(relation(name)),
-            ["rest", ..] => Target::Rest,
-            ["graphql", ..] => Target::GraphQl,
-            ["storage", "v1", ..] => Target::Storage,
+        let mut segments = path.segments();
+        let mut next = || segments.next();
+        match (next(), next(), next(), next(), next()) {
+            (Some("rest"), Some("v1"), Some("rpc"), Some(name), None) => Target::Function(relation(name)),
+            (Some("rest"), Some("v1"), Some(name), None, None) if name != "rpc" => {
+                Target::Table(relation(name))
+            }
+            (Some("rest"), ..) => Target::Rest,
+            (Some("graphql"), ..) => Target::GraphQl,
+            (Some("storage"), Some("v1"), ..) => Target::Storage,
             _ => Target::Other,
         }
     }
@@ -180,6 +194,9 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Dialect; 3] = [Dialect::Rest, Dialect::Object, Dialect::Render];
+
     /// The dialect spoken at `path`.
     pub fn of(path: &DecodedPath) -> Self {
         let mut segments = path.segments();
@@ -203,10 +220,12 @@ impl Dialect {
 
 /// Whether a path as sent is PostgREST's, whoever normalises it.
 pub fn is_rest_path(path: &str) -> bool {
-    DecodedPath::parse(path).is_ok_and(|path| {
-        let mut segments = path.segments();
-        (segments.next(), segments.next()) == (Some("rest"), Some("v1"))
-    })
+    // Most paths that aren't can be told from how they begin, without decoding them.
+    (path.starts_with("/rest/v1") || path.contains('%'))
+        && DecodedPath::parse(path).is_ok_and(|path| {
+            let mut segments = path.segments();
+            (segments.next(), segments.next()) == (Some("rest"), Some("v1"))
+        })
 }
 
 /// The header in which PostgREST looks for the schema of a request with this method.

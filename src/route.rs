@@ -200,15 +200,13 @@ impl RouteTable {
 
     /// The first route that matches a request.
     pub fn find(&self, target: &Target, path: &DecodedPath, query: &Query) -> Option<&Arc<Route>> {
-        // A path is put together at most once, and only if some route looks at it.
-        let mut text = None;
         self.routes.iter().find(|route| {
             let resource = match (&route.resource, target) {
                 (Resource::Tables(patterns), Target::Table(relation))
                 | (Resource::Functions(patterns), Target::Function(relation)) => {
                     patterns.iter().any(|pattern| pattern.matches(relation))
                 }
-                (Resource::Path(regex), _) => regex.is_match(text.get_or_insert_with(|| path.to_string())),
+                (Resource::Path(regex), _) => regex.is_match(path.as_str()),
                 _ => false,
             };
             resource && route.query.iter().all(|condition| condition.matches(query))

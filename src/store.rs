@@ -143,11 +143,7 @@ impl Shared {
     /// # Errors
     ///
     /// [`StoreError`] if the store can't be asked.
-    pub async fn look(
-        &self,
-        asked: Asked<'_>,
-        patience: &Patience,
-    ) -> Result<Option<Arc<Entry>>, StoreError> {
+    pub async fn look(&self, asked: Asked<'_>, patience: &Patience) -> Result<Option<Entry>, StoreError> {
         self.check_ready("look")?;
         let call = |deadline| self.responses.look(asked.key, asked.tags, deadline);
         let removals = self.removals.load(Ordering::SeqCst);
@@ -169,7 +165,7 @@ impl Shared {
         leases: bool,
         keep_for: Duration,
         patience: &Patience,
-    ) -> Result<(SharedClaim, Option<Arc<Entry>>), StoreError> {
+    ) -> Result<(SharedClaim, Option<Entry>), StoreError> {
         self.check_ready("claim")?;
         let Asked { key, head, tags, .. } = asked;
         let lease = if leases { Some(Lease::new(*key, head)?) } else { None };
@@ -245,8 +241,8 @@ impl Shared {
 
     /// Makes an entry of what was found and puts it into L1, unless entries
     /// have been removed since `removals` was read: this may be one of them.
-    fn found(&self, found: Found, asked: Asked<'_>, removals: u64) -> Option<Arc<Entry>> {
-        let entry = Arc::new(decode(found, asked)?);
+    fn found(&self, found: Found, asked: Asked<'_>, removals: u64) -> Option<Entry> {
+        let entry = decode(found, asked)?;
         if self.removals.load(Ordering::SeqCst) == removals {
             self.local.memory.insert_found(*asked.key, entry.clone());
         }
@@ -305,7 +301,7 @@ fn decode(found: Found, asked: Asked<'_>) -> Option<Entry> {
         return None;
     }
     let tags = asked.tags.of(found.empty);
-    let entry = Entry::decode(found.entry, asked.snapshot.narrowed_to(tags)).ok()?;
+    let entry = Entry::decode(&found.entry, &asked.snapshot.narrowed_to(tags)).ok()?;
     let answers = entry.is_empty() == found.empty && (asked.head || !entry.is_head_only());
     answers.then_some(entry)
 }

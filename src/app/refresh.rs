@@ -50,6 +50,7 @@ async fn keys(settings: &Settings) -> usize {
         return 0;
     }
     let mut usable = 0;
+    let before = authenticator.keys_in_use(SystemTime::now());
     for (source, url) in settings.config.auth.jwks_urls.iter().enumerate() {
         let fetched = settings.client.fetch_url(url).await;
         let document = match fetched {
@@ -64,6 +65,9 @@ async fn keys(settings: &Settings) -> usize {
             Ok(keys) => usable += keys,
             Err(error) => tracing::warn!(url = &*masked(url), %error, "keys not understood"),
         }
+    }
+    if authenticator.keys_in_use(SystemTime::now()) != before {
+        settings.renew_edition();
     }
     usable
 }
@@ -87,7 +91,11 @@ async fn schemas(settings: &Settings) {
             }
         }
     }
-    settings.schemas.store(Arc::new(described.into_iter().collect::<Schemas>()));
+    let described = described.into_iter().collect::<Schemas>();
+    if **known != described {
+        settings.schemas.store(Arc::new(described));
+        settings.renew_edition();
+    }
 }
 
 /// The default schema and those that routes name.

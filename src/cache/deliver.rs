@@ -1,89 +1,37 @@
 //! From an entry to the answer that a client gets.
 
-use bytes::Bytes;
-use http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_LOCATION, CONTENT_RANGE, DATE, ETAG, EXPIRES, LAST_MODIFIED, ORIGIN, VARY,
-};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+mod vary;
 
+use std::fmt::{self, Write};
+
+use bytes::Bytes;
+use http::StatusCode;
+use smallvec::SmallVec;
+
+pub use self::vary::VaryNames;
 use super::Timestamp;
-use super::encoding::{Coding, is_compressible};
-use super::entry::Entry;
-use super::freshness::http_date;
-use super::precondition::{Span, is_not_modified, span};
+use super::cache_status::CacheStatus;
+use super::encoding::Coding;
+use super::entry::{Entry, Line};
+use super::precondition::{Conditions, Span, Validators};
+use crate::cors::{self, Grant};
 use crate::request::Dialect;
 
 /// What a client is told to do with an answer about which upstream says
 /// nothing: keep it for itself and ask each time, which a 304 answers.
-static ASK_EACH_TIME: HeaderValue = HeaderValue::from_static("private, no-cache");
+const ASK_EACH_TIME: &[u8] = b"private, no-cache";
 
-/// The headers of a 304 (RFC 9110, section 15.4.5), and those that each hop adds.
-static NOT_MODIFIED_KEEPS: [HeaderName; 10] = [
-    CACHE_CONTROL,
-    CONTENT_LOCATION,
-    // PostgREST's counts: scripts that revalidate by themselves read them from the 304.
-    CONTENT_RANGE,
-    DATE,
-    ETAG,
-    EXPIRES,
-    VARY,
-    AGE,
-    HeaderName::from_static("cache-status"),
-    HeaderName::from_static("access-control-expose-headers"),
-];
+const EXPOSE_HEADERS: &str = "access-control-expose-headers";
 
-/// The request headers that answers on a route depend on, ready to be sent as `Vary`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VaryNames {
-    names: Vec<HeaderName>,
-    line: Option<HeaderValue>,
-    line_if_compressible: Option<HeaderValue>,
-}
-
-impl VaryNames {
-    /// Names what the key holds for `dialect` with the route's own `vary`
-    /// headers; the credentials too where answers are `partitioned` by them,
-    /// and `Origin` where the answer's CORS headers repeat it.
-    pub fn new(dialect: Dialect, partitioned: bool, route: &[HeaderName], origin: bool) -> Self {
-        let mut names = dialect.keyed_headers().to_vec();
-        if dialect == Dialect::Rest {
-            names.push(HeaderName::from_static("accept-profile"));
-        }
-        if partitioned {
-            names.extend([AUTHORIZATION, HeaderName::from_static("apikey")]);
-        }
-        for name in route.iter().chain(origin.then_some(&ORIGIN)) {
-            if !names.contains(name) {
-                names.push(name.clone());
-            }
-        }
-        let line = join(&names);
-        let line_if_compressible = join(&[&names[..], &[ACCEPT_ENCODING]].concat());
-        Self { names, line, line_if_compressible }
-    }
-
-    /// The line for an answer whose own names are in `upstream`.
-    fn line_for(&self, upstream: &HeaderMap, compressible: bool) -> Option<HeaderValue> {
-        let own = if compressible { &self.line_if_compressible } else { &self.line };
-        if !upstream.contains_key(VARY) {
-            return own.clone();
-        }
-        let mut names = self.names.clone();
-        let lines = upstream.get_all(VARY).iter().filter_map(|value| value.to_str().ok());
-        let stated = lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok());
-        for name in stated.chain(compressible.then_some(ACCEPT_ENCODING)) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        join(&names)
-    }
-}
-
-fn join(names: &[HeaderName]) -> Option<HeaderValue> {
-    let names: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
-    if names.is_empty() { None } else { HeaderValue::try_from(names.join(", ")).ok() }
+/// Where the head of an answer is written to. Names are in lower case, values
+/// are what a header may hold.
+pub trait HeadWriter {
+    /// Begins the head.
+    fn status(&mut self, status: StatusCode);
+    /// Adds a field behind the others.
+    fn field(&mut self, name: &'static str, value: &[u8]);
+    /// Adds a stored field.
+    fn line(&mut self, line: Line<'_>);
 }
 
 /// How an entry is read.
@@ -91,133 +39,260 @@ fn join(names: &[HeaderName]) -> Option<HeaderValue> {
 pub struct Reading<'a> {
     /// The method is HEAD.
     pub head: bool,
-    /// The client's headers.
-    pub headers: &'a HeaderMap,
+    /// What the client has already, and which part it wants.
+    pub conditions: &'a Conditions<'a>,
     /// Byte ranges are cut for Storage alone; PostgREST's count rows and are in the key.
     pub dialect: Dialect,
     /// The route's `Vary`.
     pub vary: &'a VaryNames,
+    /// Whose scripts may read the answer.
+    pub grant: Grant<'a>,
+    /// What the cache did.
+    pub status: CacheStatus<'a>,
 }
 
-/// An answer ready to be sent, but for CORS, `Cache-Status` and what the hop adds.
+/// What is sent behind the head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// 200, PostgREST's or a byte range's 206, 304 or 416.
     pub status: StatusCode,
-    /// All headers, `Content-Length` included where the status has one.
-    pub headers: HeaderMap,
-    /// The body; empty for HEAD.
-    pub body: Bytes,
+    /// The part of the body that is sent.
+    pub body: DeliveredBody,
 }
 
-/// Makes the answer. `encoded` is the body in the coding that
-/// [`super::encoding::negotiate`] chose, if any.
+/// A body, or the part of one, that is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeliveredBody {
+    /// None: a 304, a 416, the answer to a HEAD.
+    None,
+    /// Bytes of the entry's own body, from the first up to the second position.
+    Own(usize, usize),
+    /// A compressed one.
+    Encoded(Bytes),
+}
+
+/// Writes the answer's head, and says what is to be sent behind it. `encoded`
+/// is the body in the coding that [`super::encoding::negotiate`] chose, if any.
 pub fn deliver(
     entry: &Entry,
     encoded: Option<(Coding, Bytes)>,
     reading: &Reading<'_>,
     now: Timestamp,
+    out: &mut impl HeadWriter,
 ) -> Delivery {
-    let mut headers = described(entry, encoded.is_some(), reading, now);
-    let etag = headers.get(ETAG);
-    let modified = http_date(&headers, &LAST_MODIFIED);
-    if is_not_modified(reading.headers, etag, modified) {
-        return not_modified(headers);
+    let stored = Stored::of(entry, encoded.is_some());
+    let own = stored.validators();
+    if reading.conditions.is_not_modified(&own) {
+        out.status(StatusCode::NOT_MODIFIED);
+        stored.write(entry, reading, now, out, |name| is_kept_in_304(name, own.etag.is_some()));
+        return Delivery { status: StatusCode::NOT_MODIFIED, body: DeliveredBody::None };
     }
-    if entry.is_head_only() {
-        return Delivery { status: entry.status(), headers, body: Bytes::new() };
-    }
-    let mut status = entry.status();
-    let mut body = match encoded {
-        Some((coding, body)) => {
-            headers.insert(CONTENT_ENCODING, coding.header_value());
-            body
-        }
-        None => {
-            let plain = entry.body();
-            let ranged = reading.dialect != Dialect::Rest && !reading.head && status == StatusCode::OK;
-            let date = http_date(&headers, &DATE);
-            let span =
-                if ranged { span(reading.headers, plain.len(), etag, modified, date) } else { Span::Whole };
-            cut(span, plain, &mut status, &mut headers)
-        }
+    let (answered, range, body) = match &encoded {
+        Some((_, body)) => (entry.status(), None, DeliveredBody::Encoded(body.clone())),
+        None => cut(entry, reading, &own),
     };
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    if reading.head {
-        body = Bytes::new();
+    out.status(answered);
+    let compressed = encoded.is_some();
+    let stays = |name: &[u8]| match name {
+        b"content-range" => range.is_none(),
+        b"accept-ranges" => !compressed,
+        _ => true,
+    };
+    stored.write(entry, reading, now, out, stays);
+    if let Some(range) = &range {
+        out.field("content-range", range.as_bytes());
     }
-    Delivery { status, headers, body }
+    if let Some((coding, _)) = &encoded {
+        out.field("content-encoding", coding.as_str().as_bytes());
+    }
+    if !entry.is_head_only() {
+        // A HEAD that filled it left upstream's own.
+        let length = match &body {
+            DeliveredBody::None => 0,
+            DeliveredBody::Own(first, end) => end - first,
+            DeliveredBody::Encoded(body) => body.len(),
+        };
+        out.field("content-length", Decimal::of(length as u64).as_bytes());
+    }
+    Delivery { status: answered, body: if reading.head { DeliveredBody::None } else { body } }
 }
 
-/// The stored headers and those that every answer from the cache has.
-fn described(entry: &Entry, encoded: bool, reading: &Reading<'_>, now: Timestamp) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(16);
-    for (name, value) in entry.headers() {
-        headers.append(name, value);
-    }
-    match headers.get(ETAG) {
-        None if !entry.is_head_only() => {
-            headers.insert(ETAG, made_etag(entry.digest()));
+/// Status, `Content-Range` and body that a request's `Range` gets.
+fn cut(
+    entry: &Entry,
+    reading: &Reading<'_>,
+    own: &Validators<'_>,
+) -> (StatusCode, Option<String>, DeliveredBody) {
+    let (status, len) = (entry.status(), entry.body().len());
+    let ranged = reading.dialect != Dialect::Rest && !reading.head && status == StatusCode::OK;
+    match if ranged { reading.conditions.span(len, own) } else { Span::Whole } {
+        Span::Whole => (status, None, DeliveredBody::Own(0, len)),
+        Span::Part { first, last } => {
+            let range = format!("bytes {first}-{last}/{len}");
+            (StatusCode::PARTIAL_CONTENT, Some(range), DeliveredBody::Own(first, last + 1))
         }
-        // Another coding is another sequence of bytes: the tag holds weakly.
-        Some(tag) if encoded && tag.as_bytes().starts_with(b"\"") => {
-            if let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
-                headers.insert(ETAG, weak);
+        Span::Unsatisfiable => {
+            (StatusCode::RANGE_NOT_SATISFIABLE, Some(format!("bytes */{len}")), DeliveredBody::None)
+        }
+    }
+}
+
+/// The headers of a 304 (RFC 9110, section 15.4.5), and those that each hop
+/// adds. PostgREST's counts are among them, since scripts that revalidate by
+/// themselves read them there.
+fn is_kept_in_304(name: &[u8], has_etag: bool) -> bool {
+    match name {
+        b"cache-control" | b"content-location" | b"content-range" | b"date" | b"expires"
+        | b"cache-status" => true,
+        b"last-modified" => !has_etag,
+        _ => false,
+    }
+}
+
+/// What is looked for among an entry's headers before they are written.
+struct Stored<'a> {
+    etag: Option<Tag<'a>>,
+    modified: Option<&'a [u8]>,
+    dates: usize,
+    date: Option<&'a [u8]>,
+    says_how_to_cache: bool,
+    vary: SmallVec<[&'a [u8]; 2]>,
+    exposed: SmallVec<[&'a [u8]; 2]>,
+}
+
+enum Tag<'a> {
+    Upstreams(&'a [u8]),
+    Made([u8; 36]),
+    /// Another coding is another sequence of bytes: the tag holds weakly.
+    Weakened(Vec<u8>),
+}
+
+impl Tag<'_> {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Tag::Upstreams(tag) => tag,
+            Tag::Made(tag) => tag,
+            Tag::Weakened(tag) => tag,
+        }
+    }
+}
+
+impl<'a> Stored<'a> {
+    fn of(entry: &'a Entry, encoded: bool) -> Self {
+        let (mut etag, mut modified, mut modifications) = (None, None, 0);
+        let (mut date, mut dates, mut says_how_to_cache) = (None, 0, false);
+        let (mut vary, mut exposed) = (SmallVec::new(), SmallVec::new());
+        for line in entry.lines() {
+            let value = line.value();
+            match line.name() {
+                b"etag" => etag = etag.or(Some(value)),
+                b"last-modified" => (modified, modifications) = (Some(value), modifications + 1),
+                b"date" => (date, dates) = (Some(value), dates + 1),
+                b"cache-control" => says_how_to_cache = true,
+                b"vary" => vary.push(value),
+                b"access-control-expose-headers" => exposed.push(value),
+                _ => {}
             }
         }
-        _ => {}
+        let etag = match etag {
+            None => (!entry.is_head_only()).then(|| Tag::Made(made_etag(&entry.digest()))),
+            Some(tag) if encoded && tag.starts_with(b"\"") => Some(Tag::Weakened([b"W/", tag].concat())),
+            Some(tag) => Some(Tag::Upstreams(tag)),
+        };
+        let modified = modified.filter(|_| modifications == 1);
+        Self { etag, modified, dates, date, says_how_to_cache, vary, exposed }
     }
-    if encoded {
-        headers.remove(ACCEPT_RANGES);
-    }
-    if !headers.contains_key(CACHE_CONTROL) {
-        headers.insert(CACHE_CONTROL, ASK_EACH_TIME.clone());
-    }
-    if let Some(line) = reading.vary.line_for(&headers, is_compressible(entry)) {
-        headers.insert(VARY, line);
-    }
-    headers.insert(AGE, HeaderValue::from(entry.lifetimes().age(now) / 1000));
-    headers
-}
 
-fn not_modified(mut headers: HeaderMap) -> Delivery {
-    let mut kept = HeaderMap::with_capacity(NOT_MODIFIED_KEEPS.len());
-    let by_date = (!headers.contains_key(ETAG)).then_some(&LAST_MODIFIED);
-    for name in NOT_MODIFIED_KEEPS.iter().chain(by_date) {
-        if let http::header::Entry::Occupied(values) = headers.entry(name) {
-            let (_, values) = values.remove_entry_mult();
-            values.for_each(|value| {
-                kept.append(name, value);
-            });
+    fn validators(&self) -> Validators<'_> {
+        Validators {
+            etag: self.etag.as_ref().map(Tag::as_bytes),
+            modified: self.modified,
+            date: self.date.filter(|_| self.dates == 1),
         }
     }
-    Delivery { status: StatusCode::NOT_MODIFIED, headers: kept, body: Bytes::new() }
-}
 
-/// Cuts the body to the span and says so in status and headers.
-fn cut(span: Span, body: Bytes, status: &mut StatusCode, headers: &mut HeaderMap) -> Bytes {
-    let len = body.len();
-    let (answered, range, part) = match span {
-        Span::Whole => return body,
-        Span::Part { first, last } => {
-            (StatusCode::PARTIAL_CONTENT, format!("bytes {first}-{last}/{len}"), body.slice(first..=last))
+    /// Writes the stored headers that `keeps`, and those that every answer from
+    /// the cache has.
+    fn write(
+        &self,
+        entry: &Entry,
+        reading: &Reading<'_>,
+        now: Timestamp,
+        out: &mut impl HeadWriter,
+        keeps: impl Fn(&[u8]) -> bool,
+    ) {
+        for line in entry.lines() {
+            let name = line.name();
+            if !matches!(name, b"etag" | b"vary" | b"access-control-expose-headers") && keeps(name) {
+                out.line(line);
+            }
         }
-        Span::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, format!("bytes */{len}"), Bytes::new()),
-    };
-    if let Ok(range) = HeaderValue::try_from(range) {
-        headers.insert(CONTENT_RANGE, range);
+        if let Some(etag) = &self.etag {
+            out.field("etag", etag.as_bytes());
+        }
+        if !self.says_how_to_cache {
+            out.field("cache-control", ASK_EACH_TIME);
+        }
+        if let Some(line) = reading.vary.line_for(&self.vary, entry.is_compressible()) {
+            out.field("vary", &line);
+        }
+        out.field("age", Decimal::of(entry.lifetimes().age(now) / 1000).as_bytes());
+        if let Some(origin) = reading.grant.allow_origin {
+            out.field("access-control-allow-origin", origin);
+        }
+        match cors::exposed_with(&self.exposed) {
+            Some(list) => out.field(EXPOSE_HEADERS, &list),
+            None => self.exposed.iter().for_each(|list| out.field(EXPOSE_HEADERS, list)),
+        }
+        let mut status = Text::default();
+        // Writing to memory does not fail.
+        let _ = write!(status, "{}", reading.status);
+        out.field("cache-status", &status.0);
     }
-    *status = answered;
-    part
 }
 
-fn made_etag(digest: &[u8; 16]) -> HeaderValue {
+/// A short value that is printed.
+#[derive(Default)]
+struct Text(SmallVec<[u8; 64]>);
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// A number in decimal digits.
+struct Decimal {
+    digits: [u8; 20],
+    begin: usize,
+}
+
+impl Decimal {
+    fn of(mut number: u64) -> Self {
+        let (mut digits, mut begin) = ([b'0'; 20], 20);
+        loop {
+            begin -= 1;
+            digits[begin] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return Self { digits, begin };
+            }
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.digits[self.begin..]
+    }
+}
+
+fn made_etag(digest: &[u8; 16]) -> [u8; 36] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut tag = *b"W/\"................................\"";
     for (byte, digits) in digest.iter().zip(tag[3..35].chunks_exact_mut(2)) {
         digits.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
-    HeaderValue::from_bytes(&tag).unwrap_or(HeaderValue::from_static("W/\"\""))
+    tag
 }
 
 #[cfg(test)]

@@ -3,13 +3,10 @@
 
 use std::io::{self, Read, Write};
 
-use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE,
-};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::directives::ResponseDirectives;
-use super::entry::Entry;
 
 /// Smaller bodies gain nothing; larger ones would keep a core busy for too long.
 const MIN_BODY: usize = 1024;
@@ -81,28 +78,28 @@ impl Coding {
     }
 }
 
-/// Whether `entry` is given compressed to those who accept it: text of a fair
-/// size that isn't compressed yet and that upstream lets be transformed.
-pub fn is_compressible(entry: &Entry) -> bool {
-    if entry.is_head_only() || !(MIN_BODY..=MAX_BODY).contains(&entry.body_len()) {
+/// Whether an answer is given compressed to those who accept it: text of a
+/// fair size that isn't compressed yet and that upstream lets be transformed.
+pub fn is_compressible(status: StatusCode, headers: &HeaderMap, body_len: usize) -> bool {
+    if !(MIN_BODY..=MAX_BODY).contains(&body_len) {
         return false;
     }
     // A part of a representation in bytes; PostgREST's ranges count rows and are whole bodies.
-    let bytes_range = |range: HeaderValue| range.as_bytes().starts_with(b"bytes");
-    if entry.status() == StatusCode::PARTIAL_CONTENT && entry.header(&CONTENT_RANGE).is_some_and(bytes_range)
-    {
+    let bytes_range = |range: &HeaderValue| range.as_bytes().starts_with(b"bytes");
+    if status == StatusCode::PARTIAL_CONTENT && headers.get(CONTENT_RANGE).is_some_and(bytes_range) {
         return false;
     }
-    entry.header(&CONTENT_TYPE).is_some_and(|value| is_text(&value))
-        && entry.header(&CONTENT_ENCODING).is_none()
-        && BODY_DIGESTS.iter().all(|name| entry.header(name).is_none())
-        && !says_no_transform(entry)
+    headers.get(CONTENT_TYPE).is_some_and(is_text)
+        && !headers.contains_key(CONTENT_ENCODING)
+        && !BODY_DIGESTS.iter().any(|name| headers.contains_key(name))
+        && !ResponseDirectives::of(headers).no_transform
 }
 
-/// The coding in which `entry` is given to a client that sent `request`.
-/// `None`: as it is. A request with `Range` is answered from the plain bytes.
-pub fn negotiate(entry: &Entry, request: &HeaderMap) -> Option<Coding> {
-    if !request.contains_key(ACCEPT_ENCODING) || request.contains_key(RANGE) || !is_compressible(entry) {
+/// The coding that a client which sent `request` is given what is
+/// compressible in. `None`: as it is. A request with `Range` is answered from
+/// the plain bytes.
+pub fn negotiate(request: &HeaderMap) -> Option<Coding> {
+    if !request.contains_key(ACCEPT_ENCODING) || request.contains_key(RANGE) {
         return None;
     }
     preferred(request)
@@ -162,15 +159,6 @@ pub fn describe_plain(headers: &mut HeaderMap) {
 
 fn is_gzip(coding: &str) -> bool {
     coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip")
-}
-
-fn says_no_transform(entry: &Entry) -> bool {
-    let Some(_) = entry.header(&CACHE_CONTROL) else { return false };
-    let mut lines = HeaderMap::new();
-    for (_, value) in entry.headers().filter(|(name, _)| *name == CACHE_CONTROL) {
-        lines.append(CACHE_CONTROL, value);
-    }
-    ResponseDirectives::of(&lines).no_transform
 }
 
 fn is_text(content_type: &HeaderValue) -> bool {

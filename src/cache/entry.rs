@@ -1,45 +1,51 @@
 //! Entries: stored answers, each one contiguous run of bytes.
 //!
 //! ```text
-//! version 1 | flags 1 | status 2 | headers 2 | headers' bytes 4 | body's bytes 8
+//! version 1 | flags 1 | status 2 | head's bytes 4 | body's bytes 8
 //! received 8 | initial age 8 | lifetime 8 | while revalidating 8 | if error 8 | digest 16
-//! per header: name's bytes 2 | value's bytes 4 | name | value
+//! per header: name's bytes 1 | line's bytes 4 | the line, as HTTP/1 writes it
 //! body
 //! ```
 //!
 //! Numbers are little-endian, times milliseconds. The same bytes serve in
 //! memory and in a store outside; what comes from there is checked in full.
-//! The tags' generations stand beside them: each process counts its own.
+//! In memory the tags' generations stand before them: each process counts its own.
+
+mod lines;
+
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+pub use self::lines::Line;
+use self::lines::{Lines, put_line};
 use super::Timestamp;
+use super::encoding::is_compressible;
 use super::freshness::{Lifetimes, Reuse};
 use super::generation::Snapshot;
+use crate::tag::TagId;
 
-const VERSION: u8 = 1;
-const FIXED: usize = 1 + 1 + 2 + 2 + 4 + 8 + 5 * 8 + 16;
-const PER_HEADER: usize = 2 + 4;
+const VERSION: u8 = 2;
+const FIXED: usize = 1 + 1 + 2 + 4 + 8 + 5 * 8 + DIGEST;
+const DIGEST: usize = 16;
+const LIFETIMES_AT: usize = 1 + 1 + 2 + 4 + 8;
+const DIGEST_AT: usize = FIXED - DIGEST;
+
+/// In front of the layout: how many tags, then each with its generation.
+const TAG_COUNT: usize = 2;
+const PER_TAG: usize = 8 + 8;
 
 const HEAD_ONLY: u8 = 1;
 const EMPTY: u8 = 1 << 1;
 const MUST_REVALIDATE: u8 = 1 << 2;
 const NO_CACHE: u8 = 1 << 3;
-const KNOWN_FLAGS: u8 = HEAD_ONLY | EMPTY | MUST_REVALIDATE | NO_CACHE;
+const COMPRESSIBLE: u8 = 1 << 4;
+const KNOWN_FLAGS: u8 = HEAD_ONLY | EMPTY | MUST_REVALIDATE | NO_CACHE | COMPRESSIBLE;
 
-/// A stored answer. Immutable, cheap to share.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    bytes: Bytes,
-    status: StatusCode,
-    flags: u8,
-    header_count: u16,
-    body_at: u32,
-    lifetimes: Lifetimes,
-    digest: [u8; 16],
-    tags: Snapshot,
-}
+/// A stored answer. Immutable; a clone shares the one allocation that it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry(Arc<[u8]>);
 
 /// What an entry is made of.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +66,7 @@ pub struct EntryParts<'a> {
 
 /// The answer is larger than the layout has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("The answer has more headers than an entry can hold")]
+#[error("The answer has longer headers than an entry can hold")]
 pub struct TooLarge;
 
 /// Bytes that are no entry of this version.
@@ -82,39 +88,26 @@ impl Entry {
     ///
     /// # Errors
     ///
-    /// [`TooLarge`] above 65,535 headers or 4 GiB of headers.
+    /// [`TooLarge`] where a header's name is longer than 255 bytes, where the
+    /// head has 4 GiB, or above 65,535 tags.
     pub fn new(parts: &EntryParts<'_>) -> Result<Self, TooLarge> {
         let body = if parts.head_only { &[][..] } else { parts.body };
-        let header_bytes: usize =
-            parts.headers.iter().map(|(name, value)| PER_HEADER + name.as_str().len() + value.len()).sum();
-        let header_count = u16::try_from(parts.headers.len()).map_err(|_| TooLarge)?;
-        let body_at = u32::try_from(FIXED + header_bytes).map_err(|_| TooLarge)?;
-        let digest = digest(parts.status, parts.headers, body);
-        let flags = flags(parts);
-
-        let mut bytes = Vec::with_capacity(FIXED + header_bytes + body.len());
+        let mut head = Vec::with_capacity(parts.headers.len() * 48);
+        for (name, value) in parts.headers {
+            put_line(&mut head, name, value).ok_or(TooLarge)?;
+        }
+        let head_bytes = u32::try_from(head.len()).map_err(|_| TooLarge)?;
+        let mut bytes = begin(parts.tags, FIXED + head.len() + body.len()).ok_or(TooLarge)?;
         bytes.put_u8(VERSION);
-        bytes.put_u8(flags);
+        bytes.put_u8(flags(parts));
         bytes.put_u16_le(parts.status.as_u16());
-        bytes.put_u16_le(header_count);
-        bytes.put_u32_le(body_at - FIXED as u32);
+        bytes.put_u32_le(head_bytes);
         bytes.put_u64_le(body.len() as u64);
         put_lifetimes(&mut bytes, &parts.lifetimes);
-        bytes.put_slice(&digest);
-        for (name, value) in parts.headers {
-            put_header(&mut bytes, name, value);
-        }
+        bytes.put_slice(&digest(parts.status, parts.headers, body));
+        bytes.put_slice(&head);
         bytes.put_slice(body);
-        Ok(Self {
-            bytes: bytes.into(),
-            status: parts.status,
-            flags,
-            header_count,
-            body_at,
-            lifetimes: parts.lifetimes,
-            digest,
-            tags: parts.tags.clone(),
-        })
+        Ok(Self(bytes.into()))
     }
 
     /// Reads an entry back from [`Entry::as_bytes`]. `tags` are those that it
@@ -124,8 +117,8 @@ impl Entry {
     ///
     /// [`DecodeError`] for whatever [`Entry::new`] would not have written.
     /// Whether the digest is the body's is not checked.
-    pub fn decode(bytes: Bytes, tags: Snapshot) -> Result<Self, DecodeError> {
-        let mut rest = &bytes[..];
+    pub fn decode(layout: &[u8], tags: &Snapshot) -> Result<Self, DecodeError> {
+        let mut rest = layout;
         match rest.first() {
             None => return Err(DecodeError::Length),
             Some(&VERSION) if rest.len() >= FIXED => rest.advance(1),
@@ -136,138 +129,165 @@ impl Entry {
         if flags & !KNOWN_FLAGS != 0 {
             return Err(DecodeError::Malformed("flags"));
         }
-        let status = StatusCode::from_u16(rest.get_u16_le()).map_err(|_| DecodeError::Malformed("status"))?;
-        let header_count = rest.get_u16_le();
-        let header_bytes = rest.get_u32_le();
+        StatusCode::from_u16(rest.get_u16_le()).map_err(|_| DecodeError::Malformed("status"))?;
+        let head_bytes = u64::from(rest.get_u32_le());
         let body_bytes = rest.get_u64_le();
-        let lifetimes = get_lifetimes(&mut rest, flags);
-        let mut digest = [0; 16];
-        rest.copy_to_slice(&mut digest);
-
-        let body_at = (FIXED as u32).checked_add(header_bytes).ok_or(DecodeError::Length)?;
-        if u64::from(body_at).checked_add(body_bytes) != Some(bytes.len() as u64) {
+        if (FIXED as u64 + head_bytes).checked_add(body_bytes) != Some(layout.len() as u64) {
             return Err(DecodeError::Length);
         }
         if flags & HEAD_ONLY != 0 && body_bytes != 0 {
             return Err(DecodeError::Malformed("body"));
         }
-        let entry = Self { bytes, status, flags, header_count, body_at, lifetimes, digest, tags };
-        entry.check_headers()?;
-        Ok(entry)
+        // Within the layout's length, which is a `usize`.
+        Lines::of(&layout[FIXED..FIXED + head_bytes as usize]).check()?;
+        let mut bytes = begin(tags, layout.len()).ok_or(DecodeError::Malformed("tags"))?;
+        bytes.put_slice(layout);
+        Ok(Self(bytes.into()))
     }
 
-    /// The entry as it is laid out.
-    pub fn as_bytes(&self) -> &Bytes {
-        &self.bytes
+    /// The entry as it is laid out, its tags left out.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0[TAG_COUNT + self.tag_count() * PER_TAG..]
+    }
+
+    /// How many bytes it takes in memory, tags included.
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the two are one allocation.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The answer's status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        let layout = self.as_bytes();
+        StatusCode::from_u16(u16::from_le_bytes([layout[2], layout[3]])).unwrap_or(StatusCode::OK)
     }
 
     /// Whether a HEAD filled it: it answers HEAD alone.
     pub fn is_head_only(&self) -> bool {
-        self.flags & HEAD_ONLY != 0
+        self.flags() & HEAD_ONLY != 0
     }
 
     /// Whether the answer has no rows.
     pub fn is_empty(&self) -> bool {
-        self.flags & EMPTY != 0
+        self.flags() & EMPTY != 0
+    }
+
+    /// Whether it is given compressed to those who accept it; see
+    /// [`super::encoding::is_compressible`].
+    pub fn is_compressible(&self) -> bool {
+        self.flags() & COMPRESSIBLE != 0
     }
 
     /// How long it may be used.
-    pub fn lifetimes(&self) -> &Lifetimes {
-        &self.lifetimes
+    pub fn lifetimes(&self) -> Lifetimes {
+        get_lifetimes(&self.as_bytes()[LIFETIMES_AT..DIGEST_AT], self.flags())
     }
 
-    /// The body; shares the entry's allocation.
-    pub fn body(&self) -> Bytes {
-        self.bytes.slice(self.body_at as usize..)
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        let layout = self.as_bytes();
+        &layout[FIXED + head_bytes(layout)..]
     }
 
-    /// The body's length in bytes.
-    pub fn body_len(&self) -> usize {
-        self.bytes.len() - self.body_at as usize
+    /// The body, sharing the entry's allocation.
+    pub fn shared_body(&self) -> Bytes {
+        let body = self.0.len() - self.body().len()..;
+        Bytes::from_owner(Owner(self.0.clone())).slice(body)
     }
 
     /// A fingerprint of status, body and what describes it: two entries with
     /// one digest give the same representation.
-    pub fn digest(&self) -> &[u8; 16] {
-        &self.digest
+    pub fn digest(&self) -> [u8; DIGEST] {
+        let mut digest = [0; DIGEST];
+        digest.copy_from_slice(&self.as_bytes()[DIGEST_AT..FIXED]);
+        digest
     }
 
-    /// The stored headers in order, values sharing the entry's allocation.
-    pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
-        self.raw_headers().filter_map(|(name, value)| {
-            let value = self.bytes.slice_ref(value);
-            Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_maybe_shared(value).ok()?))
-        })
+    /// The stored headers, in order.
+    pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        let layout = self.as_bytes();
+        Lines::of(&layout[FIXED..FIXED + head_bytes(layout)])
+    }
+
+    /// The stored headers as a map.
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in self.lines() {
+            let name = HeaderName::from_bytes(line.name());
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(line.value())) {
+                headers.append(name, value);
+            }
+        }
+        headers
     }
 
     /// The first value of a stored header.
-    pub fn header(&self, name: &HeaderName) -> Option<HeaderValue> {
-        let (_, value) = self.raw_headers().find(|(stored, _)| *stored == name.as_str().as_bytes())?;
-        HeaderValue::from_maybe_shared(self.bytes.slice_ref(value)).ok()
+    pub fn header(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.lines().find(|line| line.name() == name.as_str().as_bytes()).map(|line| line.value())
     }
 
-    /// The entry's tags with the generations that they had before the fetch.
-    pub fn tags(&self) -> &Snapshot {
-        &self.tags
+    /// The entry's tags with the generations that they had before the fetch, ascending.
+    pub fn tags(&self) -> impl ExactSizeIterator<Item = (TagId, u64)> + '_ {
+        let tags = &self.0[TAG_COUNT..TAG_COUNT + self.tag_count() * PER_TAG];
+        tags.chunks_exact(PER_TAG).map(|mut tag| (TagId(tag.get_u64_le()), tag.get_u64_le()))
     }
 
-    fn raw_headers(&self) -> RawHeaders<'_> {
-        RawHeaders(self.bytes.get(FIXED..self.body_at as usize).unwrap_or_default())
+    fn tag_count(&self) -> usize {
+        usize::from(u16::from_le_bytes([self.0[0], self.0[1]]))
     }
 
-    fn check_headers(&self) -> Result<(), DecodeError> {
-        let mut raw = self.raw_headers();
-        let mut count = 0_u32;
-        for (name, value) in raw.by_ref() {
-            // A name in capitals would never be found.
-            let parsed = HeaderName::from_bytes(name).map_err(|_| DecodeError::Malformed("header name"))?;
-            if parsed.as_str().as_bytes() != name {
-                return Err(DecodeError::Malformed("header name"));
-            }
-            HeaderValue::from_bytes(value).map_err(|_| DecodeError::Malformed("header value"))?;
-            count += 1;
-        }
-        if !raw.0.is_empty() || count != u32::from(self.header_count) {
-            return Err(DecodeError::Malformed("header list"));
-        }
-        Ok(())
+    fn flags(&self) -> u8 {
+        self.as_bytes()[1]
     }
 }
 
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes && self.tags == other.tags
+impl std::fmt::Debug for Entry {
+    /// Without headers and body, which are somebody's.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lifetimes = self.lifetimes();
+        f.debug_struct("Entry")
+            .field("status", &self.status())
+            .field("lifetimes", &lifetimes)
+            .finish_non_exhaustive()
     }
 }
 
-impl Eq for Entry {}
+/// Keeps an entry's allocation alive for a slice of it.
+struct Owner(Arc<[u8]>);
 
-/// Walks the encoded headers; stops where they don't add up.
-struct RawHeaders<'a>(&'a [u8]);
-
-impl<'a> Iterator for RawHeaders<'a> {
-    type Item = (&'a [u8], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (mut lengths, rest) = self.0.split_at_checked(PER_HEADER)?;
-        let name_len = usize::from(lengths.get_u16_le());
-        let value_len = usize::try_from(lengths.get_u32_le()).ok()?;
-        let (name, rest) = rest.split_at_checked(name_len)?;
-        let (value, rest) = rest.split_at_checked(value_len)?;
-        self.0 = rest;
-        Some((name, value))
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
+}
+
+/// The tags, and room for a layout of so many bytes. `None` above 65,535 tags.
+fn begin(tags: &Snapshot, layout: usize) -> Option<Vec<u8>> {
+    let count = u16::try_from(tags.iter().len()).ok()?;
+    let mut bytes = Vec::with_capacity(TAG_COUNT + usize::from(count) * PER_TAG + layout);
+    bytes.put_u16_le(count);
+    for (tag, generation) in tags.iter() {
+        bytes.put_u64_le(tag.0);
+        bytes.put_u64_le(generation);
+    }
+    Some(bytes)
+}
+
+fn head_bytes(layout: &[u8]) -> usize {
+    // It was a slice's length, here or where the bytes were checked.
+    u32::from_le_bytes([layout[4], layout[5], layout[6], layout[7]]) as usize
 }
 
 fn flags(parts: &EntryParts<'_>) -> u8 {
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+    let compressible = !parts.head_only && is_compressible(parts.status, parts.headers, parts.body.len());
     flag(parts.head_only, HEAD_ONLY)
         | flag(parts.lifetimes.empty, EMPTY)
+        | flag(compressible, COMPRESSIBLE)
         | match parts.lifetimes.reuse {
             Reuse::Free => 0,
             Reuse::MustRevalidate => MUST_REVALIDATE,
@@ -283,7 +303,7 @@ fn put_lifetimes(bytes: &mut Vec<u8>, lifetimes: &Lifetimes) {
     bytes.put_u64_le(lifetimes.stale_if_error);
 }
 
-fn get_lifetimes(bytes: &mut &[u8], flags: u8) -> Lifetimes {
+fn get_lifetimes(mut bytes: &[u8], flags: u8) -> Lifetimes {
     Lifetimes {
         received_at: Timestamp(bytes.get_u64_le()),
         initial_age: bytes.get_u64_le(),
@@ -299,17 +319,9 @@ fn get_lifetimes(bytes: &mut &[u8], flags: u8) -> Lifetimes {
     }
 }
 
-fn put_header(bytes: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    // `http` allows names up to 65,535 bytes; values of 4 GiB don't fit `body_at`.
-    bytes.put_u16_le(name.as_str().len() as u16);
-    bytes.put_u32_le(value.len() as u32);
-    bytes.put_slice(name.as_str().as_bytes());
-    bytes.put_slice(value.as_bytes());
-}
-
 /// Fingerprints what a client can tell two answers apart by. Bodies with and
 /// without a count are equal, their `Content-Range` is not.
-fn digest(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> [u8; 16] {
+fn digest(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> [u8; DIGEST] {
     let mut hasher = blake3::Hasher::new();
     let mut part = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -323,8 +335,8 @@ fn digest(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> [u8; 16] {
         part(b"\n");
     }
     part(body);
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    let mut digest = [0; DIGEST];
+    digest.copy_from_slice(&hasher.finalize().as_bytes()[..DIGEST]);
     digest
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::entry::Entry;
 use crate::tag::TagId;
 
 /// Chunks of counters, and counters in each: 2^20 counters, 8 MiB once all are in use.
@@ -30,6 +31,13 @@ impl TagSet {
     pub fn as_slice(&self) -> &[TagId] {
         &self.0
     }
+}
+
+/// Tags that ascend, as a number: two sets that differ have different ones, as a rule.
+fn fingerprint(tags: impl Iterator<Item = TagId>) -> u64 {
+    // Tags are fingerprints themselves; an odd factor keeps their order in.
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    tags.fold(FACTOR, |sum, tag| (sum ^ tag.0).wrapping_mul(FACTOR).rotate_left(29))
 }
 
 impl FromIterator<TagId> for TagSet {
@@ -67,6 +75,29 @@ impl EntryTags {
     pub fn all(&self) -> &TagSet {
         &self.empty
     }
+
+    /// Both sets, by their fingerprints.
+    pub fn prints(&self) -> TagPrints {
+        TagPrints {
+            with_rows: fingerprint(self.with_rows.0.iter().copied()),
+            empty: fingerprint(self.empty.0.iter().copied()),
+        }
+    }
+}
+
+/// The fingerprints of [`EntryTags`]: enough to tell whether an entry's are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TagPrints {
+    with_rows: u64,
+    empty: u64,
+}
+
+impl TagPrints {
+    /// Whether the entry carries exactly these tags.
+    pub fn name(self, entry: &Entry) -> bool {
+        let print = if entry.is_empty() { self.empty } else { self.with_rows };
+        print == fingerprint(entry.tags().map(|(tag, _)| tag))
+    }
 }
 
 /// Tags with their generations as read at one time, before a fetch.
@@ -89,9 +120,9 @@ impl Snapshot {
         self.tags.iter().copied()
     }
 
-    /// Whether these are exactly the tags of `set`.
-    pub fn names(&self, set: &TagSet) -> bool {
-        self.tags.iter().map(|(tag, _)| tag).eq(set.as_slice())
+    /// The tags that an entry carries, ascending: none of them was held.
+    pub fn carried(tags: impl Iterator<Item = (TagId, u64)>) -> Self {
+        Self { tags: tags.collect(), held: false }
     }
 
     /// This snapshot without the tags that `set` doesn't name.
@@ -173,9 +204,9 @@ impl Generations {
         }
     }
 
-    /// Whether no tag of the snapshot has moved since.
-    pub fn is_current(&self, snapshot: &Snapshot) -> bool {
-        snapshot.iter().all(|(tag, generation)| self.generation(tag) == generation)
+    /// Whether none of these tags has moved since it had this generation.
+    pub fn is_current(&self, mut tags: impl Iterator<Item = (TagId, u64)>) -> bool {
+        tags.all(|(tag, generation)| self.generation(tag) == generation)
     }
 
     /// Answers about these tags are not kept until `until`: neither those
@@ -211,7 +242,7 @@ impl Generations {
         let tags: TagSet = snapshot.iter().map(|(tag, _)| tag).collect();
         if snapshot.held || self.held(&tags, now) {
             Err(NotKept::Held)
-        } else if !self.is_current(snapshot) {
+        } else if !self.is_current(snapshot.iter()) {
             Err(NotKept::Moved)
         } else {
             Ok(())

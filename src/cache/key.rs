@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use crate::request::{DecodedPath, Dialect, profile_header};
 
 /// Begins every key's input, so that keys of another layout never meet these.
-const LAYOUT: &[u8] = b"sluice key 1";
+const LAYOUT: &[u8] = b"sluice key 2";
 
 /// The query parameter that carries a credential. Who asks is the partition's
 /// part of the key, however the credential came.
@@ -35,9 +35,10 @@ pub struct KeyParts<'a> {
     pub partition: &'a [u8],
 }
 
-/// The fingerprint of a [`KeyParts`]. Different parts have different keys.
+/// The fingerprint of a [`KeyParts`], 128 bits. Different parts have different
+/// keys: nobody finds parts of his own with the key of another's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key([u8; 32]);
+pub struct Key([u8; 16]);
 
 impl Key {
     /// Fingerprints `parts`. GET and HEAD share a key unless a `Range` that
@@ -76,13 +77,13 @@ impl Key {
     }
 
     /// The fingerprint's bytes, evenly distributed.
-    pub fn as_bytes(&self) -> &[u8; 32] {
+    pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
 
-impl From<[u8; 32]> for Key {
-    fn from(bytes: [u8; 32]) -> Self {
+impl From<[u8; 16]> for Key {
+    fn from(bytes: [u8; 16]) -> Self {
         Key(bytes)
     }
 }
@@ -145,7 +146,9 @@ impl Encoder {
     }
 
     fn finish(self) -> Key {
-        Key(*self.0.finalize().as_bytes())
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&self.0.finalize().as_bytes()[..16]);
+        Key(fingerprint)
     }
 }
 

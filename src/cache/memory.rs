@@ -1,6 +1,5 @@
 //! L1: entries and their compressed forms in this process, within a budget of bytes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -9,13 +8,13 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use super::encoding::Coding;
 use super::entry::Entry;
-use super::generation::{EntryTags, Generations};
+use super::generation::{Generations, TagPrints};
 use super::key::Key;
 
 /// What an item costs beside its bytes: the key and its slot in slab and
 /// table, their room to grow, the reference counts, the allocator's own words.
 /// Measured: 100,000 entries of 1 KiB.
-const ITEM_OVERHEAD: u64 = 256;
+const ITEM_OVERHEAD: u64 = 128;
 
 /// Each shard has its part of the budget, and no item can be larger than that.
 const MIN_SHARD: u64 = 32 << 20;
@@ -66,10 +65,10 @@ pub struct Memory {
 
 #[derive(Clone)]
 enum Item {
-    Entry(Arc<Entry>),
+    Entry(Entry),
     /// A compressed body, under a key made of the entry's key and its digest:
     /// once the entry has another body, this is never found again.
-    Variant(Arc<Bytes>),
+    Variant(Box<Bytes>),
 }
 
 impl Memory {
@@ -86,32 +85,25 @@ impl Memory {
     /// The entry under `key`, if it may answer this request: its tags are
     /// those that the request has now, none has moved, and it has a body
     /// unless the request is a HEAD.
-    pub fn get(
-        &self,
-        key: &Key,
-        tags: &EntryTags,
-        head: bool,
-        generations: &Generations,
-    ) -> Option<Arc<Entry>> {
+    pub fn get(&self, key: &Key, tags: TagPrints, head: bool, generations: &Generations) -> Option<Entry> {
         let Item::Entry(entry) = self.cache.as_ref()?.get(key)? else { return None };
-        let snapshot = entry.tags();
-        if !generations.is_current(snapshot) {
+        if !generations.is_current(entry.tags()) {
             self.remove_exactly(key, &entry);
             return None;
         }
-        let answers = snapshot.names(tags.of(entry.is_empty())) && (head || !entry.is_head_only());
+        let answers = tags.name(&entry) && (head || !entry.is_head_only());
         answers.then_some(entry)
     }
 
     /// Keeps `entry`, in place of any other under this key. Whether its tags
     /// are current is the caller's to know; if one moves meanwhile, no lookup
     /// finds it.
-    pub fn insert(&self, key: Key, entry: Arc<Entry>) {
+    pub fn insert(&self, key: Key, entry: Entry) {
         self.insert_item(key, Item::Entry(entry));
     }
 
     /// Keeps `entry`, which was stored elsewhere, unless what is here came later.
-    pub fn insert_found(&self, key: Key, entry: Arc<Entry>) {
+    pub fn insert_found(&self, key: Key, entry: Entry) {
         let is_newer = |here: &Entry| here.lifetimes().received_at > entry.lifetimes().received_at;
         match self.cache.as_ref().and_then(|cache| cache.get(&key)) {
             Some(Item::Entry(here)) if is_newer(&here) => {}
@@ -128,8 +120,8 @@ impl Memory {
 
     /// The body of `entry`, which is under `key`, in `coding`.
     pub fn variant(&self, key: &Key, entry: &Entry, coding: Coding) -> Option<Bytes> {
-        match self.cache.as_ref()?.get(&key.variant(entry.digest(), coding.as_str()))? {
-            Item::Variant(body) => Some(body.as_ref().clone()),
+        match self.cache.as_ref()?.get(&key.variant(&entry.digest(), coding.as_str()))? {
+            Item::Variant(body) => Some(*body),
             Item::Entry(_) => None,
         }
     }
@@ -138,8 +130,8 @@ impl Memory {
     pub fn insert_variant(&self, key: &Key, entry: &Entry, coding: Coding, body: Vec<u8>) -> Bytes {
         // Without the spare capacity that compressing left.
         let body = Bytes::from(body.into_boxed_slice());
-        let variant = key.variant(entry.digest(), coding.as_str());
-        self.insert_item(variant, Item::Variant(Arc::new(body.clone())));
+        let variant = key.variant(&entry.digest(), coding.as_str());
+        self.insert_item(variant, Item::Variant(Box::new(body.clone())));
         body
     }
 
@@ -171,9 +163,9 @@ impl Memory {
         }
     }
 
-    fn remove_exactly(&self, key: &Key, entry: &Arc<Entry>) {
+    fn remove_exactly(&self, key: &Key, entry: &Entry) {
         let Some(cache) = &self.cache else { return };
-        let same = |item: &Item| matches!(item, Item::Entry(stored) if Arc::ptr_eq(stored, entry));
+        let same = |item: &Item| matches!(item, Item::Entry(stored) if stored.is(entry));
         if cache.remove_if(key, same).is_some() {
             self.count(EvictionReason::Invalidated);
         }
@@ -187,8 +179,8 @@ impl Memory {
 impl Item {
     fn is(&self, other: &Item) -> bool {
         match (self, other) {
-            (Item::Entry(one), Item::Entry(other)) => Arc::ptr_eq(one, other),
-            (Item::Variant(one), Item::Variant(other)) => Arc::ptr_eq(one, other),
+            (Item::Entry(one), Item::Entry(other)) => one.is(other),
+            (Item::Variant(one), Item::Variant(other)) => one.as_ptr() == other.as_ptr(),
             _ => false,
         }
     }
@@ -216,7 +208,7 @@ struct ByteWeighter;
 impl Weighter<Key, Item> for ByteWeighter {
     fn weight(&self, _: &Key, item: &Item) -> u64 {
         let bytes = match item {
-            Item::Entry(entry) => entry.as_bytes().len() + size_of::<Entry>(),
+            Item::Entry(entry) => entry.size(),
             Item::Variant(body) => body.len() + size_of::<Bytes>(),
         };
         bytes as u64 + ITEM_OVERHEAD

@@ -1,32 +1,127 @@
 //! Conditional and range requests (RFC 9110, sections 13 and 14), answered from an entry.
 
-use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
 use super::Timestamp;
-use super::freshness::http_date;
 
 /// Entity tags compared at most, so that a long list costs little.
 const MAX_TAGS: usize = 256;
 
-/// Whether the client already has the representation, and gets 304. A tag
-/// decides alone where one is sent (section 13.2.2).
-pub fn is_not_modified(request: &HeaderMap, etag: Option<&HeaderValue>, modified: Option<Timestamp>) -> bool {
-    if request.contains_key(IF_NONE_MATCH) {
-        let lists = request.get_all(IF_NONE_MATCH).iter();
-        return lists.take(MAX_TAGS).any(|list| list_matches(list.as_bytes(), etag));
+/// A header that must not be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Single<'a> {
+    #[default]
+    Absent,
+    One(&'a [u8]),
+    Several,
+}
+
+impl<'a> Single<'a> {
+    fn add(&mut self, value: &'a [u8]) {
+        *self = if *self == Single::Absent { Single::One(value) } else { Single::Several };
     }
-    match (http_date(request, &IF_MODIFIED_SINCE), modified) {
-        (Some(since), Some(modified)) => modified <= since,
-        _ => false,
+
+    fn date(self) -> Option<Timestamp> {
+        if let Single::One(value) = self { date(value) } else { None }
     }
 }
 
-fn list_matches(list: &[u8], etag: Option<&HeaderValue>) -> bool {
+/// The conditions that a request makes.
+#[derive(Debug, Clone, Default)]
+pub struct Conditions<'a> {
+    if_none_match: Option<&'a [u8]>,
+    /// Further lines of it, which hardly any client sends.
+    more_tags: Vec<&'a [u8]>,
+    if_modified_since: Single<'a>,
+    range: Single<'a>,
+    if_range: Single<'a>,
+}
+
+/// What a representation is recognised by, as its headers say it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Validators<'a> {
+    /// `ETag`.
+    pub etag: Option<&'a [u8]>,
+    /// `Last-Modified`, if there is exactly one.
+    pub modified: Option<&'a [u8]>,
+    /// `Date`, if there is exactly one.
+    pub date: Option<&'a [u8]>,
+}
+
+impl<'a> Conditions<'a> {
+    /// The conditions among `headers`.
+    pub fn of(headers: &'a HeaderMap) -> Self {
+        let mut conditions = Self::default();
+        for (name, value) in headers {
+            conditions.add(name.as_str(), value.as_bytes());
+        }
+        conditions
+    }
+
+    /// Notes a header, its name in lower case, if it is a condition.
+    pub fn add(&mut self, name: &str, value: &'a [u8]) {
+        match name {
+            "if-none-match" if self.if_none_match.is_none() => self.if_none_match = Some(value),
+            "if-none-match" => self.more_tags.push(value),
+            "if-modified-since" => self.if_modified_since.add(value),
+            "range" => self.range.add(value),
+            "if-range" => self.if_range.add(value),
+            _ => {}
+        }
+    }
+
+    /// Whether the client already has the representation, and gets 304. A tag
+    /// decides alone where one is sent (section 13.2.2).
+    pub fn is_not_modified(&self, own: &Validators<'_>) -> bool {
+        if self.if_none_match.is_some() {
+            let lists = self.if_none_match.iter().chain(&self.more_tags);
+            return lists.take(MAX_TAGS).any(|list| list_matches(list, own.etag));
+        }
+        match (self.if_modified_since.date(), own.modified.and_then(date)) {
+            (Some(since), Some(modified)) => modified <= since,
+            _ => false,
+        }
+    }
+
+    /// Which bytes of a body of `len` bytes are asked for. `If-Range` holds by
+    /// a strong tag that is the same, or by the exact date of the last
+    /// modification where that is strong (section 13.1.5); else the whole body it is.
+    pub fn span(&self, len: usize, own: &Validators<'_>) -> Span {
+        let Single::One(range) = self.range else { return Span::Whole };
+        if len == 0 || !self.if_range_holds(own) {
+            return Span::Whole;
+        }
+        std::str::from_utf8(range).ok().and_then(|text| parse_range(text, len)).unwrap_or(Span::Whole)
+    }
+
+    fn if_range_holds(&self, own: &Validators<'_>) -> bool {
+        let condition = match self.if_range {
+            Single::Absent => return true,
+            Single::Several => return false,
+            Single::One(condition) => condition,
+        };
+        if condition.starts_with(b"\"") {
+            return own.etag == Some(condition);
+        }
+        // A date is strong if the answer was made at least a second after it.
+        match (date(condition), own.modified.and_then(date), own.date.and_then(date)) {
+            (Some(condition), Some(modified), Some(date)) => {
+                condition == modified && date.since(modified) >= 1000
+            }
+            _ => false,
+        }
+    }
+}
+
+fn date(value: &[u8]) -> Option<Timestamp> {
+    httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok().map(Timestamp::from)
+}
+
+fn list_matches(list: &[u8], etag: Option<&[u8]>) -> bool {
     if list.trim_ascii() == b"*" {
         return true;
     }
-    let Some(own) = etag.and_then(|tag| opaque(tag.as_bytes())) else { return false };
+    let Some(own) = etag.and_then(opaque) else { return false };
     EntityTags(list).take(MAX_TAGS).any(|tag| tag == own)
 }
 
@@ -67,46 +162,6 @@ pub enum Span {
     },
     /// The range begins past the end: 416.
     Unsatisfiable,
-}
-
-/// Which bytes of a body of `len` bytes the request asks for. `If-Range` holds
-/// by a strong tag that is the same, or by the exact date of the last
-/// modification where that is strong (section 13.1.5); else the whole body it is.
-pub fn span(
-    request: &HeaderMap,
-    len: usize,
-    etag: Option<&HeaderValue>,
-    modified: Option<Timestamp>,
-    date: Option<Timestamp>,
-) -> Span {
-    let mut ranges = request.get_all(RANGE).iter();
-    let (Some(range), None) = (ranges.next(), ranges.next()) else { return Span::Whole };
-    if len == 0 || !if_range_holds(request, etag, modified, date) {
-        return Span::Whole;
-    }
-    range.to_str().ok().and_then(|text| parse_range(text, len)).unwrap_or(Span::Whole)
-}
-
-fn if_range_holds(
-    request: &HeaderMap,
-    etag: Option<&HeaderValue>,
-    modified: Option<Timestamp>,
-    date: Option<Timestamp>,
-) -> bool {
-    let Some(condition) = request.get(IF_RANGE) else { return true };
-    if request.get_all(IF_RANGE).iter().count() > 1 {
-        return false;
-    }
-    if condition.as_bytes().starts_with(b"\"") {
-        return etag == Some(condition);
-    }
-    // A date is strong if the answer was made at least a second after it.
-    match (http_date(request, &IF_RANGE), modified, date) {
-        (Some(condition), Some(modified), Some(date)) => {
-            condition == modified && date.since(modified) >= 1000
-        }
-        _ => false,
-    }
 }
 
 /// `None` for what the grammar doesn't allow and for several ranges.

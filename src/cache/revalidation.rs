@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::entry::{Entry, EntryParts};
 use super::freshness::{Answer, NotStored, Policy, judge};
+use super::generation::Snapshot;
 use super::stored_headers::storable;
 
 /// What a 304 says about itself or about a body that it doesn't have; Storage
@@ -21,8 +22,9 @@ pub fn condition(entry: &Entry) -> Option<(HeaderName, HeaderValue)> {
     if entry.is_head_only() {
         return None;
     }
-    let by_tag = entry.header(&ETAG).map(|tag| (IF_NONE_MATCH, tag));
-    by_tag.or_else(|| entry.header(&LAST_MODIFIED).map(|date| (IF_MODIFIED_SINCE, date)))
+    let stored = |name| HeaderValue::from_bytes(entry.header(name)?).ok();
+    let by_tag = stored(&ETAG).map(|tag| (IF_NONE_MATCH, tag));
+    by_tag.or_else(|| stored(&LAST_MODIFIED).map(|date| (IF_MODIFIED_SINCE, date)))
 }
 
 /// The entry that a 304 makes of `entry`: its body under the 304's headers.
@@ -35,7 +37,7 @@ pub fn condition(entry: &Entry) -> Option<(HeaderName, HeaderValue)> {
 /// again without a condition. Else why the freshened answer may not be stored.
 pub fn freshen(entry: &Entry, policy: &Policy, not_modified: &Answer<'_>) -> Result<Entry, NotStored> {
     if let (Some(stored), Some(sent)) = (entry.header(&ETAG), not_modified.headers.get(ETAG))
-        && !names_same(&stored, sent)
+        && !names_same(stored, sent.as_bytes())
     {
         return Err(NotStored::Mismatch);
     }
@@ -55,12 +57,11 @@ pub enum HeadAnswer {
 
 /// Compares the answer to a HEAD with the stored answer to a GET.
 pub fn compare_head(entry: &Entry, policy: &Policy, head: &Answer<'_>) -> HeadAnswer {
-    let same = |name: &HeaderName| Some(entry.header(name)? == *head.headers.get(name)?);
-    let same_length = head
-        .headers
-        .get(CONTENT_LENGTH)
-        .filter(|_| !entry.is_head_only())
-        .map(|length| length.to_str().ok().and_then(|text| text.parse().ok()) == Some(entry.body_len()));
+    let same = |name: &HeaderName| Some(entry.header(name)? == head.headers.get(name)?.as_bytes());
+    let same_length =
+        head.headers.get(CONTENT_LENGTH).filter(|_| !entry.is_head_only()).map(|length| {
+            length.to_str().ok().and_then(|text| text.parse().ok()) == Some(entry.body().len())
+        });
     let comparisons =
         [same(&ETAG), same(&LAST_MODIFIED), same(&CONTENT_TYPE), same(&CONTENT_RANGE), same_length];
     if entry.status() != head.status || comparisons.contains(&Some(false)) {
@@ -77,10 +78,7 @@ pub fn compare_head(entry: &Entry, policy: &Policy, head: &Answer<'_>) -> HeadAn
 }
 
 fn freshened(entry: &Entry, policy: &Policy, update: &Answer<'_>) -> Result<Entry, NotStored> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in entry.headers() {
-        headers.append(name, value);
-    }
+    let mut headers = entry.headers();
     // Judged by everything that was sent, stored by what may be kept.
     let mut judged = headers.clone();
     replace(&mut judged, update.headers);
@@ -89,10 +87,10 @@ fn freshened(entry: &Entry, policy: &Policy, update: &Answer<'_>) -> Result<Entr
     Entry::new(&EntryParts {
         status: entry.status(),
         headers: &headers,
-        body: &entry.body(),
+        body: entry.body(),
         head_only: entry.is_head_only(),
         lifetimes,
-        tags: entry.tags(),
+        tags: &Snapshot::carried(entry.tags()),
     })
     .map_err(|_| NotStored::Size)
 }
@@ -109,11 +107,8 @@ fn replace(headers: &mut HeaderMap, update: &HeaderMap) {
 
 /// Whether two entity tags name the same representation by weak comparison: a
 /// 304 may carry a tag in its weak form.
-fn names_same(one: &HeaderValue, other: &HeaderValue) -> bool {
-    let opaque = |value: &HeaderValue| {
-        let bytes = value.as_bytes().trim_ascii();
-        bytes.strip_prefix(b"W/").unwrap_or(bytes).to_vec()
-    };
+fn names_same(one: &[u8], other: &[u8]) -> bool {
+    let opaque = |tag: &[u8]| tag.trim_ascii().strip_prefix(b"W/").unwrap_or(tag.trim_ascii()).to_vec();
     opaque(one) == opaque(other)
 }
 

@@ -3,13 +3,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{AsHeaderName, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, uri::Authority};
 use ipnet::IpNet;
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+const FORWARDED_HOST: &str = "x-forwarded-host";
 
 /// More hops than this are not walked through.
 const MAX_HOPS: usize = 32;
@@ -22,7 +22,7 @@ pub struct Forwarding {
     /// The scheme that the client used.
     pub https: bool,
     /// The host, with its port, that the client used.
-    pub host: Option<String>,
+    pub host: Option<HeaderValue>,
     forwarded_for: Option<HeaderValue>,
     believed: bool,
 }
@@ -33,41 +33,24 @@ impl Forwarding {
     /// trusted), over TLS or not.
     pub fn of(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &[IpNet], tls: bool) -> Self {
         let peer = peer.map(|peer| peer.to_canonical());
-        let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
-        let believed = peer.as_ref().is_none_or(is_trusted);
-        let hops = if believed { hops(headers) } else { Vec::new() };
-        let mut client = peer;
-        for hop in hops.iter().rev().take(MAX_HOPS) {
-            if client.as_ref().is_some_and(|client| !is_trusted(client)) {
-                break;
-            }
-            match address(hop) {
-                Some(ip) => client = Some(ip),
-                None => break,
-            }
-        }
+        let believed = is_believed(peer, trusted);
+        let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+        let hops = if believed { hops(lines) } else { Vec::new() };
+        let client = first_untrusted(&hops, peer, trusted);
         let told = |name| if believed { only(headers, name) } else { None };
-        let https = match told(FORWARDED_PROTO) {
+        let https = match told(FORWARDED_PROTO).and_then(|proto| proto.to_str().ok()) {
             Some(proto) if proto.eq_ignore_ascii_case("https") => true,
             Some(proto) if proto.eq_ignore_ascii_case("http") => false,
             _ => tls,
         };
-        let is_host = |host: &&str| host.parse::<Authority>().is_ok_and(|host| !host.as_str().contains('@'));
         let host = told(FORWARDED_HOST).filter(is_host).or_else(|| only(headers, HOST).filter(is_host));
-        let forwarded_for = hops.iter().map(|hop| (*hop).to_owned()).chain(peer.map(|peer| peer.to_string()));
-        let forwarded_for = forwarded_for.collect::<Vec<_>>().join(", ");
-        Self {
-            client,
-            https,
-            host: host.map(str::to_owned),
-            forwarded_for: HeaderValue::try_from(forwarded_for).ok().filter(|value| !value.is_empty()),
-            believed,
-        }
+        Self { client, https, host: host.cloned(), forwarded_for: forwarded_for(&hops, peer), believed }
     }
 
     /// The scheme and host that the client used, as the beginning of a URL without a trailing slash.
     pub fn base_url(&self) -> Option<String> {
-        self.host.as_ref().map(|host| format!("{}://{host}", self.scheme()))
+        let host = self.host.as_ref()?.to_str().ok()?;
+        Some(format!("{}://{host}", self.scheme()))
     }
 
     /// `http` or `https`.
@@ -76,10 +59,10 @@ impl Forwarding {
     }
 
     /// The headers to set on the forwarded request, in the place of any of the same name.
-    pub fn set(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        let host = self.host.as_ref().and_then(|host| HeaderValue::try_from(host).ok());
+    pub fn set(&self) -> impl Iterator<Item = (&'static str, HeaderValue)> {
+        let (forwarded_for, host) = (self.forwarded_for.clone(), self.host.clone());
         let proto = Some(HeaderValue::from_static(self.scheme()));
-        [(FORWARDED_FOR, self.forwarded_for.clone()), (FORWARDED_PROTO, proto), (FORWARDED_HOST, host)]
+        [(FORWARDED_FOR, forwarded_for), (FORWARDED_PROTO, proto), (FORWARDED_HOST, host)]
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)))
     }
@@ -94,9 +77,40 @@ impl Forwarding {
     }
 }
 
+/// Whom a request comes from, as [`Forwarding::client`] says it, where
+/// `forwarded_for` are the values of its `X-Forwarded-For`.
+pub fn client<'a>(
+    forwarded_for: impl Iterator<Item = &'a str>,
+    peer: Option<IpAddr>,
+    trusted: &[IpNet],
+) -> Option<IpAddr> {
+    let peer = peer.map(|peer| peer.to_canonical());
+    let hops = if is_believed(peer, trusted) { hops(forwarded_for) } else { Vec::new() };
+    first_untrusted(&hops, peer, trusted)
+}
+
+/// Whether what a peer says about others counts.
+fn is_believed(peer: Option<IpAddr>, trusted: &[IpNet]) -> bool {
+    peer.is_none_or(|peer| trusted.iter().any(|net| net.contains(&peer)))
+}
+
+/// The right-most address that is no trusted proxy's, as far as there are addresses.
+fn first_untrusted(hops: &[&str], peer: Option<IpAddr>, trusted: &[IpNet]) -> Option<IpAddr> {
+    let mut client = peer;
+    for hop in hops.iter().rev().take(MAX_HOPS) {
+        if !is_believed(client, trusted) {
+            break;
+        }
+        match address(hop) {
+            Some(ip) => client = Some(ip),
+            None => break,
+        }
+    }
+    client
+}
+
 /// The entries of `X-Forwarded-For`, from the client's side to ours.
-fn hops(headers: &HeaderMap) -> Vec<&str> {
-    let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+fn hops<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|hop| !hop.is_empty()).collect()
 }
 
@@ -107,11 +121,29 @@ fn address(hop: &str) -> Option<IpAddr> {
     parsed.map(|ip| ip.to_canonical())
 }
 
+/// What `X-Forwarded-For` goes on with: the hops so far and the peer.
+fn forwarded_for(hops: &[&str], peer: Option<IpAddr>) -> Option<HeaderValue> {
+    let mut text = hops.join(", ");
+    if let Some(peer) = peer {
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(&peer.to_string());
+    }
+    HeaderValue::try_from(text).ok().filter(|value| !value.is_empty())
+}
+
+/// Whether a value is a host, perhaps with a port.
+fn is_host(value: &&HeaderValue) -> bool {
+    let authority = value.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+    authority.is_some_and(|host| !host.as_str().contains('@'))
+}
+
 /// The value of a header that occurs once.
-fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+fn only<N: AsHeaderName>(headers: &HeaderMap, name: N) -> Option<&HeaderValue> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().ok(),
+        (Some(value), None) => Some(value),
         _ => None,
     }
 }
@@ -134,8 +166,7 @@ mod tests {
     }
 
     fn set(forwarding: &Forwarding) -> Vec<(String, String)> {
-        let text =
-            |(name, value): (HeaderName, HeaderValue)| (name.to_string(), value.to_str().unwrap().into());
+        let text = |(name, value): (&str, HeaderValue)| (name.to_owned(), value.to_str().unwrap().to_owned());
         forwarding.set().map(text).collect()
     }
 
@@ -203,7 +234,7 @@ mod tests {
     fn nonsense_is_not_believed_even_from_a_trusted_proxy() {
         let told = [("host", "inner"), ("x-forwarded-proto", "gopher"), ("x-forwarded-host", "a b")];
         let forwarding = read(&told, "10.0.0.1", true);
-        assert_eq!((forwarding.scheme(), forwarding.host.as_deref()), ("https", Some("inner")));
+        assert_eq!(forwarding.base_url().unwrap(), "https://inner");
         let twice = [("x-forwarded-proto", "http"), ("x-forwarded-proto", "http")];
         assert!(read(&twice, "10.0.0.1", true).https);
     }

@@ -198,6 +198,11 @@ impl KeyRing {
         self.secret.as_deref().into_iter().chain(published)
     }
 
+    /// The fingerprints of the keys that count at `now`.
+    pub(super) fn in_use(&self, now: SystemTime) -> Vec<Fingerprint> {
+        self.keys(now).map(|key| key.fingerprint).collect()
+    }
+
     /// Whether the key with this fingerprint still counts.
     pub(super) fn holds(&self, key: &Fingerprint, now: SystemTime) -> bool {
         self.keys(now).any(|held| held.fingerprint == *key)

@@ -243,7 +243,7 @@ fn reference(line: &str) -> Option<Reference> {
 }
 
 /// The schemas that are known, by name. Cloning shares them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Schemas(Arc<BTreeMap<String, Schema>>);
 
 impl Schemas {

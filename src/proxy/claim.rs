@@ -25,7 +25,7 @@ const LONGEST_ORIGIN: Duration = Duration::from_secs(3600);
 pub struct Claim {
     snapshot: Snapshot,
     shared: Option<SharedClaim>,
-    stale: Option<Arc<Entry>>,
+    stale: Option<Entry>,
     replaces: bool,
 }
 
@@ -34,7 +34,7 @@ pub enum Claimed {
     /// Upstream is to be asked.
     Fetch(Box<Claim>),
     /// Another node has stored it meanwhile.
-    Found(Arc<Entry>),
+    Found(Entry),
 }
 
 /// A miss.
@@ -50,7 +50,7 @@ pub struct Miss<'a> {
     /// The generations here, read before now.
     pub snapshot: Snapshot,
     /// What is stored here but may not be served as it is.
-    pub stale: Option<Arc<Entry>>,
+    pub stale: Option<Entry>,
     /// How long the request may wait for the shared store.
     pub patience: Patience,
 }
@@ -58,7 +58,7 @@ pub struct Miss<'a> {
 /// The shared store's word on a miss.
 struct Word {
     claim: SharedClaim,
-    entry: Option<Arc<Entry>>,
+    entry: Option<Entry>,
 }
 
 impl Miss<'_> {
@@ -152,7 +152,7 @@ impl Claim {
     }
 
     /// What is stored but may not be served as it is. Upstream may confirm it.
-    pub fn stale(&self) -> Option<&Arc<Entry>> {
+    pub fn stale(&self) -> Option<&Entry> {
         self.stale.as_ref()
     }
 
@@ -178,7 +178,7 @@ impl Claim {
     /// # Errors
     ///
     /// [`NotKept::Refused`] if there is none.
-    pub async fn keep(&self, gateway: &Gateway, plan: &ReadPlan, entry: &Arc<Entry>) -> Result<(), NotKept> {
+    pub async fn keep(&self, gateway: &Gateway, plan: &ReadPlan, entry: &Entry) -> Result<(), NotKept> {
         gateway.memory.insert(plan.key, entry.clone());
         let Some(shared) = &self.shared else { return Ok(()) };
         let now = Timestamp::from(SystemTime::now());

@@ -1,5 +1,6 @@
 //! One request and its answer, from the first callback to the last.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
@@ -9,6 +10,7 @@ use http::{HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
+use super::front::spelling::{self, Spelling};
 use super::gateway::{Gateway, Settings};
 use super::invalidate::PendingInvalidation;
 use super::origin;
@@ -42,11 +44,15 @@ pub struct Exchange {
     pub attempts: usize,
     /// Whether Sluice told the client to go on with the body.
     pub continued: bool,
+    /// The request's spelling, where it may be entered into the index.
+    pub spelling: Option<Spelling>,
+    /// The edition of the settings that it began with.
+    pub edition: u64,
     stopping: Arc<AtomicBool>,
     begun: Instant,
     sent_upstream: Option<Instant>,
     route: Option<Arc<Route>>,
-    detail: Option<String>,
+    detail: Option<Cow<'static, str>>,
     pending: Option<PendingInvalidation>,
     body: Inspected,
 }
@@ -78,8 +84,10 @@ impl Exchange {
     /// A request that is about to be read.
     pub fn new(settings: Arc<Settings>, stopping: Arc<AtomicBool>) -> Self {
         Self {
+            edition: settings.edition(),
             settings,
             stopping,
+            spelling: spelling::CURRENT.try_with(|spelling| *spelling).ok().flatten(),
             forwarding: None,
             outcome: Outcome::Forwarded,
             cache_status: None,
@@ -135,7 +143,7 @@ impl Exchange {
                 self.outcome = if self.route.is_some() { Outcome::Bypass } else { Outcome::Forwarded };
                 let status = CacheStatus::forwarded(Forwarded::Bypass).detail(detail);
                 self.cache_status = Some(status.header_value());
-                self.detail = Some(detail.clone().into_owned());
+                self.detail = Some(detail.clone());
             }
         }
     }
@@ -144,7 +152,7 @@ impl Exchange {
     /// from now on, whatever becomes of it.
     pub async fn sent(&mut self, gateway: &Gateway, request: &RequestHeader, bodiless: bool) {
         self.body = Inspected::default();
-        if self.pending.is_none() {
+        if self.pending.is_none() && !view(request).is_safe() {
             let touched = self.touched(request, WriteBody::Unknown);
             if !touched.is_empty() {
                 let storage = request.uri.path().starts_with("/storage/");

@@ -31,7 +31,7 @@ use crate::telemetry::metrics::InvalidationSource;
 use crate::upstream::{Collected, FetchError, clock_skew, collect, ends_explicitly};
 
 /// The fetches under way, whose answers are shared.
-pub type Flights = Arc<Collapse<Arc<Entry>>>;
+pub type Flights = Arc<Collapse<Entry>>;
 
 /// Bodies are stored plain. On the way they are compressed where the client
 /// takes gzip too, since he gets an answer that can't be stored as it comes.
@@ -75,7 +75,7 @@ pub enum Filled {
     /// An answer that can be stored.
     Entry {
         /// The answer.
-        entry: Arc<Entry>,
+        entry: Entry,
         /// Whether it was, or why not.
         kept: Result<(), NotKept>,
     },
@@ -105,7 +105,7 @@ impl Fill {
     /// [`Gateway::fills`], held until the end.
     pub fn start(
         self,
-        leader: Option<Leader<Arc<Entry>>>,
+        leader: Option<Leader<Entry>>,
         place: OwnedSemaphorePermit,
     ) -> oneshot::Receiver<Result<Filled, FetchError>> {
         let (sender, receiver) = oneshot::channel();
@@ -118,7 +118,7 @@ impl Fill {
         receiver
     }
 
-    async fn run(self, leader: Option<Leader<Arc<Entry>>>) -> Result<Filled, FetchError> {
+    async fn run(self, leader: Option<Leader<Entry>>) -> Result<Filled, FetchError> {
         let filled = self.claim.during(self.fetch()).await;
         match (&filled, leader) {
             // Who joined before a write moved the generations asked before it, too.
@@ -158,7 +158,7 @@ impl Fill {
 
     /// How to ask whether what is stored still holds (RFC 9111, section 4.3.1).
     fn condition(&self) -> Option<(&Entry, HeaderName, HeaderValue)> {
-        let stale = self.claim.stale().map(Arc::as_ref).filter(|_| !self.is_head())?;
+        let stale = self.claim.stale().filter(|_| !self.is_head())?;
         let (name, value) = revalidation::condition(stale)?;
         Some((stale, name, value))
     }
@@ -272,8 +272,7 @@ impl Fill {
 
     /// A HEAD may freshen the answer that a GET left (RFC 9111, section 4.3.5).
     fn confirmed_by_head(&self, answer: &Answer<'_>) -> Option<Entry> {
-        let stale =
-            self.claim.stale().map(Arc::as_ref).filter(|stale| self.is_head() && !stale.is_head_only())?;
+        let stale = self.claim.stale().filter(|stale| self.is_head() && !stale.is_head_only())?;
         match revalidation::compare_head(stale, &policy(&self.plan.policy), answer) {
             HeadAnswer::Confirms(entry) => Some(*entry),
             HeadAnswer::Contradicts | HeadAnswer::Silent => None,
@@ -281,7 +280,6 @@ impl Fill {
     }
 
     async fn keep(&self, entry: Entry) -> Filled {
-        let entry = Arc::new(entry);
         let mut kept = self.claim.may_keep(&self.gateway);
         if !Arc::ptr_eq(&self.settings, &self.gateway.peek()) {
             // The settings were replaced meanwhile, the upstream perhaps among them.

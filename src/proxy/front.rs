@@ -1,8 +1,17 @@
 //! The front: connections, from accept to close.
 //!
-//! It reads and checks the head of each HTTP/1 request and hands the request,
-//! with the bytes already read, to Pingora's proxy; then it takes the
-//! connection back for the next one. HTTP/2 connections go to the proxy whole.
+//! It reads and checks the head of each HTTP/1 request and answers from memory
+//! what can be answered from there. Any other request is handed, with the bytes already
+//! read, to Pingora's proxy; then the connection is taken back for the next
+//! one. HTTP/2 connections go to the proxy whole.
+
+pub mod buffer;
+pub mod connection;
+pub mod deadline;
+pub mod hit;
+pub mod index;
+pub mod socket;
+pub mod spelling;
 
 use std::io;
 use std::sync::Arc;
@@ -12,13 +21,17 @@ use arc_swap::ArcSwapOption;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::{ALPN, Stream};
+use pingora::protocols::{ALPN, Ssl};
 use pingora::proxy::HttpProxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
-use super::head::{self, Framing, Head, HeadError, HeadLimits};
+use self::connection::{Conversation, Forward, Next};
+use self::deadline::stopped;
+use self::hit::Hits;
+use self::socket::Transport;
+use super::head::Framing;
 use super::listener::{Accepted, Listener};
 use super::phases::Phases;
 use super::synth::Synthetic;
@@ -26,8 +39,6 @@ use super::wire::Wire;
 use crate::config::{Config, Limits};
 use crate::telemetry::metrics::{Metrics, Outcome};
 
-/// What begins an HTTP/2 connection without TLS (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a refused client may take to read why.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long accepting rests where the process has no descriptor left.
@@ -36,6 +47,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves the connections of all listeners.
 pub struct Front {
     proxy: Arc<HttpProxy<Phases>>,
+    hits: Hits,
     limits: Limits,
     proxy_protocol: bool,
     /// Whether scripts of any origin may read why a request was refused.
@@ -45,19 +57,12 @@ pub struct Front {
     metrics: Arc<Metrics>,
 }
 
-/// How a connection goes on after a head was looked for.
-enum Next {
-    Request(Head),
-    Http2,
-    Refuse(Synthetic),
-    Close,
-}
-
 impl Front {
-    /// A front for `proxy`. `tls` holds the acceptor of the moment, which a reload replaces;
-    /// empty means plain HTTP.
+    /// A front for `proxy`, which answers what `hits` does not. `tls` holds the acceptor of the
+    /// moment, which a reload replaces; empty means plain HTTP.
     pub fn new(
         proxy: Arc<HttpProxy<Phases>>,
+        hits: Hits,
         config: &Config,
         tls: Arc<ArcSwapOption<Acceptor>>,
         metrics: Arc<Metrics>,
@@ -65,7 +70,7 @@ impl Front {
         let limits = config.limits.clone();
         let slots = Arc::new(Semaphore::new(limits.connections));
         let any_origin = config.cors.allow_origins.iter().any(|origin| origin == "*");
-        Self { proxy, limits, proxy_protocol: config.proxy_protocol, any_origin, tls, slots, metrics }
+        Self { proxy, hits, limits, proxy_protocol: config.proxy_protocol, any_origin, tls, slots, metrics }
     }
 
     /// Accepts until `shutdown` turns true. Each connection holds a clone of
@@ -108,99 +113,68 @@ impl Front {
     }
 
     async fn connection(&self, accepted: Accepted, shutdown: watch::Receiver<bool>) {
-        let Ok(Some(stream)) = timeout(self.limits.header_timeout, self.establish(accepted)).await else {
-            return;
-        };
-        if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
-            self.proxy.process_new(stream, &shutdown).await;
+        // What happens once is kept out of what a connection holds for as long as it is open.
+        let establishing = Box::pin(timeout(self.limits.header_timeout, self.establish(accepted)));
+        let Ok(Some(transport)) = establishing.await else { return };
+        if matches!(transport.selected_alpn_proto(), Some(ALPN::H2)) {
+            self.proxy.process_new(Box::new(transport), &shutdown).await;
         } else {
-            self.http1(Box::new(Wire::new(stream)), shutdown).await;
+            self.http1(Box::new(Wire::new(transport)), shutdown).await;
         }
     }
 
     /// The PROXY header and the TLS handshake, where they are due.
-    async fn establish(&self, accepted: Accepted) -> Option<Stream> {
-        let stream = accepted
-            .into_stream(self.proxy_protocol)
+    async fn establish(&self, accepted: Accepted) -> Option<Transport> {
+        let socket = accepted
+            .into_socket(self.proxy_protocol)
             .await
             .inspect_err(|error| tracing::debug!(%error, "connection refused"))
             .ok()?;
-        match self.tls.load_full() {
-            None => Some(Box::new(stream)),
-            Some(acceptor) => match acceptor.tls_handshake(stream).await {
-                Ok(stream) => Some(Box::new(stream)),
-                Err(error) => {
-                    tracing::debug!(%error, "tls handshake failed");
-                    None
-                }
-            },
-        }
+        let Some(acceptor) = self.tls.load_full() else { return Some(Transport::plain(socket)) };
+        Transport::tls(socket, &acceptor)
+            .await
+            .inspect_err(|error| tracing::debug!(%error, "tls handshake failed"))
+            .ok()
     }
 
-    async fn http1(&self, mut wire: Box<Wire>, mut shutdown: watch::Receiver<bool>) {
-        let mut first = true;
+    async fn http1(&self, mut wire: Box<Wire>, shutdown: watch::Receiver<bool>) {
+        let peer = wire.peer();
+        let mut conversation = Conversation::new(&self.limits, shutdown.clone(), |head, began, out| {
+            self.hits.answer(head, peer, began, out)
+        });
         loop {
-            let head = match self.next(&mut wire, first, &mut shutdown).await {
-                Next::Request(head) => head,
+            match conversation.next(&mut wire).await {
+                Next::Forward(forward) => match self.forward(wire, forward, &shutdown).await {
+                    Some(reclaimed) => wire = reclaimed,
+                    None => return,
+                },
                 Next::Http2 => {
                     self.proxy.process_new(wire.into_whole(), &shutdown).await;
                     return;
                 }
-                Next::Refuse(answer) => return self.refuse(wire, answer).await,
+                Next::Refuse(answer) => return Box::pin(self.refuse(wire, answer)).await,
                 Next::Close => return,
-            };
-            first = false;
-            let bytes = head::encoded(wire.begin_message(head.length, head.framing));
-            let mut session = ServerSession::new_http1(wire);
-            // A websocket may be silent for as long as its ends like.
-            let body_timeout = (head.framing != Framing::Tunnel).then_some(self.limits.body_timeout);
-            session.set_read_timeout(body_timeout);
-            session.set_write_timeout(body_timeout);
-            session.set_total_drain_timeout(Some(self.limits.body_timeout));
-            session.set_pipelined_prefix(bytes);
-            let Some(reused) = self.proxy.process_new_http(session, &shutdown).await else { return };
-            let Some(reclaimed) = Wire::reclaim(reused.consume().0) else { return };
-            wire = reclaimed;
+            }
         }
     }
 
-    /// Waits for the next head. Between requests the idle timeout holds and a
-    /// stop closes the connection; once a byte has come, the header timeout holds.
-    async fn next(&self, wire: &mut Wire, first: bool, shutdown: &mut watch::Receiver<bool>) -> Next {
-        let limits =
-            HeadLimits { max_bytes: self.limits.max_header_bytes, max_headers: self.limits.max_headers };
-        if wire.buffered().is_empty() {
-            let patience = if first { self.limits.header_timeout } else { self.limits.idle_timeout };
-            let read = tokio::select! {
-                biased;
-                read = timeout(patience, wire.fill()) => read,
-                () = stopped(shutdown) => return Next::Close,
-            };
-            if !matches!(read, Ok(Ok(1..))) {
-                return Next::Close;
-            }
-        }
-        let deadline = Instant::now() + self.limits.header_timeout;
-        loop {
-            if first && PREFACE.starts_with(wire.buffered()) {
-                // Too short to tell yet.
-            } else if first && wire.buffered().starts_with(PREFACE) {
-                return Next::Http2;
-            } else {
-                match head::parse(wire.buffered(), limits) {
-                    Ok(Some(head)) => return Next::Request(head),
-                    Ok(None) => {}
-                    Err(HeadError::Malformed(why)) => return Next::Refuse(Synthetic::malformed(why)),
-                    Err(HeadError::Method) => return Next::Refuse(Synthetic::method_not_allowed()),
-                    Err(HeadError::TooLarge(why)) => return Next::Refuse(Synthetic::head_too_large(why)),
-                }
-            }
-            match timeout_at(deadline, wire.fill()).await {
-                Ok(Ok(1..)) => {}
-                Ok(_) => return Next::Close,
-                Err(_) => return Next::Refuse(Synthetic::request_timeout()),
-            }
-        }
+    /// Hands the request to Pingora; `None`: the connection ends with it.
+    async fn forward(
+        &self,
+        wire: Box<Wire>,
+        forward: Forward,
+        shutdown: &watch::Receiver<bool>,
+    ) -> Option<Box<Wire>> {
+        let mut session = ServerSession::new_http1(wire);
+        // A websocket may be silent for as long as its ends like.
+        let body_timeout = (forward.framing != Framing::Tunnel).then_some(self.limits.body_timeout);
+        session.set_read_timeout(body_timeout);
+        session.set_write_timeout(body_timeout);
+        session.set_total_drain_timeout(Some(self.limits.body_timeout));
+        session.set_pipelined_prefix(forward.head);
+        let answered = self.proxy.process_new_http(session, shutdown);
+        let reused = spelling::CURRENT.scope(forward.spelling, answered).await?;
+        Wire::reclaim(reused.consume().0)
     }
 
     /// Tells a client why and closes. What it still sends is read for a moment,
@@ -229,10 +203,4 @@ impl Front {
                     .await;
         }
     }
-}
-
-/// Returns once `shutdown` is true or its sender is gone.
-pub async fn stopped(shutdown: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, which is a stop as well.
-    let _ = shutdown.wait_for(|stop| *stop).await;
 }

@@ -1,8 +1,10 @@
 //! What all requests share: the settings of the moment, which a reload
 //! replaces, and the cache, which outlives them.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, Guard};
@@ -10,14 +12,18 @@ use pingora::protocols::tls::CaType;
 use tokio::sync::Semaphore;
 
 use super::fill::Flights;
+use super::front::index::Index;
+use super::front::spelling::Speller;
 use super::invalidate::Invalidator;
 use super::preflight::Preflights;
-use crate::cache::{Collapse, CollapseLimits, Entry, Generations, Key, Memory};
+use crate::cache::{Collapse, CollapseLimits, Entry, Generations, Key, Memory, TagPrints, VaryNames};
 use crate::config::Config;
 use crate::cors::Cors;
 use crate::identity::{AuthSettings, Authenticator};
 use crate::plan::{ReadPlan, Rules};
 use crate::postgrest::schema::Schemas;
+use crate::request::Dialect;
+use crate::route::{ReadPolicy, RouteTable, Scope};
 use crate::store::{Patience, Shared};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Client, ClientSettings, Resolver, SettingsError, Trust, TrustError};
@@ -43,6 +49,11 @@ pub struct Settings {
     pub cors: Cors,
     /// `upstream.url` as `Location` headers begin.
     pub upstream_url: String,
+    /// Spells requests for the front.
+    pub speller: Speller,
+    /// `Vary` by route's name, for each dialect.
+    vary: HashMap<String, [Arc<VaryNames>; 3]>,
+    edition: AtomicU64,
 }
 
 /// Why a configuration that was checked can't be put to use.
@@ -88,16 +99,39 @@ impl Settings {
             leeway: auth.leeway,
             jwks_sources: auth.jwks_urls.len(),
         });
+        let cors = Cors::new(&config.cors.allow_origins, config.cors.max_age);
         Ok(Self {
             authenticator,
             schemas: ArcSwap::default(),
             resolver,
             client,
             trusted_roots,
-            cors: Cors::new(&config.cors.allow_origins, config.cors.max_age),
+            speller: speller(&config.routes),
+            vary: vary(&config.routes, &cors),
+            cors,
             upstream_url: upstream.url.to_string(),
+            edition: AtomicU64::new(next_edition()),
             config,
         })
+    }
+
+    /// The edition of what requests are planned by. Once anything of it has
+    /// changed it is another one, which no other settings ever had.
+    pub fn edition(&self) -> u64 {
+        self.edition.load(Ordering::SeqCst)
+    }
+
+    /// To be called after keys or schemas have changed.
+    pub fn renew_edition(&self) {
+        self.edition.store(next_edition(), Ordering::SeqCst);
+    }
+
+    /// The `Vary` of answers to `plan`.
+    pub fn vary(&self, plan: &ReadPlan) -> Arc<VaryNames> {
+        match self.vary.get(&plan.route.name) {
+            Some(names) => names[plan.dialect as usize].clone(),
+            None => Arc::new(vary_names(&plan.policy, plan.dialect, &self.cors)),
+        }
     }
 
     /// Calls `decide` with the rules of the moment.
@@ -113,10 +147,38 @@ impl Settings {
     }
 }
 
+/// Numbers that no settings had before.
+fn next_edition() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::SeqCst) + 1
+}
+
+fn speller(routes: &RouteTable) -> Speller {
+    let varied = routes.iter().filter_map(|route| route.read.as_ref()).flat_map(|policy| policy.vary.clone());
+    // The standard library's hashers are keyed by the system's random numbers.
+    let half = |place: u8| RandomState::new().hash_one(place).to_le_bytes();
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&half(0));
+    key[8..].copy_from_slice(&half(1));
+    Speller::new(key, varied)
+}
+
+fn vary(routes: &RouteTable, cors: &Cors) -> HashMap<String, [Arc<VaryNames>; 3]> {
+    let read = routes.iter().filter_map(|route| Some((&route.name, route.read.as_ref()?)));
+    let names = |policy| Dialect::ALL.map(|dialect| Arc::new(vary_names(policy, dialect, cors)));
+    read.map(|(name, policy)| (name.clone(), names(policy))).collect()
+}
+
+fn vary_names(policy: &ReadPolicy, dialect: Dialect, cors: &Cors) -> VaryNames {
+    VaryNames::new(dialect, policy.scope != Scope::Public, &policy.vary, cors.varies())
+}
+
 /// Where answers are kept.
 pub struct Stores {
     /// In this process.
     pub memory: Arc<Memory>,
+    /// What is known of requests by their spelling.
+    pub index: Index,
     /// What voids them.
     pub generations: Arc<Generations>,
     /// For all nodes. `None`: this process is alone.
@@ -128,6 +190,8 @@ pub struct Gateway {
     settings: ArcSwap<Settings>,
     /// The answers in memory.
     pub memory: Arc<Memory>,
+    /// What the front knows of requests by their spelling.
+    pub index: Index,
     /// The store that all nodes share. `None`: this process is alone.
     pub shared: Option<Arc<Shared>>,
     /// The generations of their tags.
@@ -147,10 +211,11 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway with nothing under way.
     pub fn new(settings: Settings, stores: Stores, metrics: Arc<Metrics>) -> Self {
-        let Stores { memory, generations, shared } = stores;
+        let Stores { memory, index, generations, shared } = stores;
         Self {
             settings: ArcSwap::from_pointee(settings),
             memory,
+            index,
             shared,
             generations,
             flights: Collapse::new(CollapseLimits::default()),
@@ -163,12 +228,18 @@ impl Gateway {
 
     /// The answer to `plan` in this process, if it may still be used. `head`:
     /// the request is a HEAD.
-    pub fn remembered(&self, plan: &ReadPlan, head: bool) -> Option<Arc<Entry>> {
+    pub fn remembered(&self, plan: &ReadPlan, head: bool) -> Option<Entry> {
+        self.recall(&plan.key, plan.entry_tags.prints(), head)
+    }
+
+    /// The answer under `key` in this process, if it carries these tags and
+    /// may still be used.
+    pub fn recall(&self, key: &Key, tags: TagPrints, head: bool) -> Option<Entry> {
         // First, since what is heard of meanwhile moves generations.
         if !self.is_in_touch() {
             return None;
         }
-        self.memory.get(&plan.key, &plan.entry_tags, head, &self.generations)
+        self.memory.get(key, tags, head, &self.generations)
     }
 
     /// Whether this process hears of what others write.

@@ -5,8 +5,10 @@
 //! connection closed, instead of being forwarded in one of them (RFC 9112,
 //! sections 5 and 6, and 11.2).
 
+use std::mem::MaybeUninit;
+
 use bytes::BytesMut;
-use httparse::Status;
+use httparse::{Header, Status};
 
 /// What a connection allows of a head.
 #[derive(Debug, Clone, Copy)]
@@ -30,10 +32,28 @@ pub enum Framing {
     Tunnel,
 }
 
+/// Room for the fields of a head, on the stack of whoever parses. It is never initialised as a
+/// whole, which would cost more than the parsing:
+/// `let mut fields: Fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];`
+pub type Fields<'b> = [MaybeUninit<Header<'b>>; MAX_HEADERS];
+
 /// A complete head at the start of a buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
-    /// Its length in bytes, blank line included.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Head<'h, 'b> {
+    /// As it was sent: methods are case-sensitive.
+    pub method: &'b str,
+    /// As it was sent.
+    pub target: &'b str,
+    /// Whether the version is HTTP/1.1; it is HTTP/1.0 otherwise.
+    pub is_http_11: bool,
+    /// Whether the connection goes on as it is behind this message: the version is HTTP/1.1, no
+    /// `Upgrade` is asked for, and `Connection` is absent or says `keep-alive` once and nothing else.
+    pub goes_on: bool,
+    /// The header fields, in the order in which they came.
+    pub fields: &'h [Header<'b>],
+    /// All of it, from the request line to the blank line, inclusive.
+    pub raw: &'b [u8],
+    /// How many bytes it takes of the buffer: `raw`, and blank lines before it.
     pub length: usize,
     /// What follows it.
     pub framing: Framing,
@@ -57,52 +77,68 @@ pub enum HeadError {
 const MAX_TARGET: usize = 65_000;
 /// Pingora parses at most so many fields.
 pub const MAX_HEADERS: usize = 256;
+const TOO_LONG: HeadError = HeadError::TooLarge("The request's head is longer than limits.max_header_bytes.");
 
 /// Looks for a head at the start of `buffer`; `None` means that it is not complete yet.
 ///
 /// # Errors
 ///
 /// [`HeadError`] where the head must be refused.
-pub fn parse(buffer: &[u8], limits: HeadLimits) -> Result<Option<Head>, HeadError> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+pub fn parse<'h, 'b>(
+    buffer: &'b [u8],
+    fields: &'h mut Fields<'b>,
+    limits: HeadLimits,
+) -> Result<Option<Head<'h, 'b>>, HeadError> {
     let allowed = limits.max_headers.min(MAX_HEADERS);
-    let mut request = httparse::Request::new(&mut fields[..allowed]);
-    let length = match request.parse(buffer) {
+    let mut request = httparse::Request::new(&mut []);
+    let length = match request.parse_with_uninit_headers(buffer, &mut fields[..allowed]) {
         Ok(Status::Complete(length)) => length,
-        Ok(Status::Partial) if buffer.len() >= limits.max_bytes => {
-            return Err(HeadError::TooLarge("The request's head is longer than limits.max_header_bytes."));
-        }
+        Ok(Status::Partial) if buffer.len() >= limits.max_bytes => return Err(TOO_LONG),
         Ok(Status::Partial) => return Ok(None),
         Err(error) => return Err(refusal(error)),
     };
     if length > limits.max_bytes {
-        return Err(HeadError::TooLarge("The request's head is longer than limits.max_header_bytes."));
+        return Err(TOO_LONG);
     }
-    if request.path.is_some_and(|target| target.len() > MAX_TARGET) {
+    let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
+    if target.len() > MAX_TARGET {
         return Err(HeadError::TooLarge("The request's target is longer than 65,000 bytes."));
     }
-    if request.method == Some("CONNECT") {
+    if method == "CONNECT" {
         return Err(HeadError::Method);
     }
-    check_target(request.path.unwrap_or_default(), request.headers)?;
-    let framing = framing(request.version == Some(1), request.headers)?;
-    Ok(Some(Head { length, framing }))
+    check_target(target, request.headers)?;
+    let is_http_11 = request.version == Some(1);
+    let telling = Telling::of(request.headers);
+    let framing = telling.framing(is_http_11)?;
+    // Blank lines before a request are ignored (RFC 9112, section 2.2).
+    let blank = buffer.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    Ok(Some(Head {
+        method,
+        target,
+        is_http_11,
+        goes_on: is_http_11 && telling.goes_on(),
+        fields: request.headers,
+        raw: &buffer[blank..length],
+        length,
+        framing,
+    }))
 }
 
 /// The head with the bytes of its target percent-encoded that no URI may have
 /// (RFC 3986, section 2) and that gateways take nevertheless: curl sends
 /// `in.("a b")` as it is typed. Pingora would refuse them.
-pub fn encoded(head: BytesMut) -> BytesMut {
-    const REFUSED: &[u8] = b"\"<>`";
-    let Some(start) = head.iter().position(|byte| *byte == b' ') else { return head };
-    let end = head[start + 1..].iter().position(|byte| *byte == b' ').map_or(head.len(), |at| start + 1 + at);
-    if !head[start..end].iter().any(|byte| REFUSED.contains(byte)) {
-        return head;
+pub fn encoded(head: &[u8]) -> BytesMut {
+    let is_refused = |byte: &u8| b"\"<>`".contains(byte);
+    let start = head.iter().position(|byte| *byte == b' ').map_or(head.len(), |at| at + 1);
+    let end = head[start..].iter().position(|byte| *byte == b' ').map_or(head.len(), |at| start + at);
+    if !head[start..end].iter().any(is_refused) {
+        return head.into();
     }
     let mut encoded = BytesMut::with_capacity(head.len() + 64);
     encoded.extend_from_slice(&head[..start]);
     for byte in &head[start..end] {
-        if REFUSED.contains(byte) {
+        if is_refused(byte) {
             encoded.extend_from_slice(format!("%{byte:02X}").as_bytes());
         } else {
             encoded.extend_from_slice(&[*byte]);
@@ -122,7 +158,7 @@ fn authority(target: &str) -> Option<&str> {
 
 /// Whether the target is one that is served, for the host that it is asked of.
 /// User information in an authority is for nobody here.
-fn check_target(target: &str, fields: &[httparse::Header<'_>]) -> Result<(), HeadError> {
+fn check_target(target: &str, fields: &[Header<'_>]) -> Result<(), HeadError> {
     match authority(target) {
         Some(authority) if authority.is_empty() || authority.contains('@') => {
             Err(HeadError::Malformed("The request's target names no host."))
@@ -137,7 +173,7 @@ fn check_target(target: &str, fields: &[httparse::Header<'_>]) -> Result<(), Hea
     }
 }
 
-fn names_host(fields: &[httparse::Header<'_>], authority: &str) -> bool {
+fn names_host(fields: &[Header<'_>], authority: &str) -> bool {
     let mut hosts = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
     hosts.all(|host| host.value.eq_ignore_ascii_case(authority.as_bytes()))
 }
@@ -159,46 +195,89 @@ fn refusal(error: httparse::Error) -> HeadError {
     }
 }
 
-/// RFC 9112, section 6.3, with every ambiguity refused.
-fn framing(is_http_11: bool, fields: &[httparse::Header<'_>]) -> Result<Framing, HeadError> {
-    let named = |name: &'static str| fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
-    let hosts = named("host").count();
-    if named("host").any(|host| host.value.contains(&b'@')) {
-        return Err(HeadError::Malformed("The Host header field is malformed."));
-    }
-    if hosts > 1 || (hosts == 0 && is_http_11) {
-        return Err(HeadError::Malformed("The request needs exactly one Host header field."));
-    }
-    let mut lengths = named("content-length");
-    let mut codings = named("transfer-encoding");
-    let length = match (lengths.next(), lengths.next()) {
-        (_, Some(_)) => return Err(HeadError::Malformed("The request has several Content-Length fields.")),
-        (Some(field), None) => Some(parse_length(field.value)?),
-        (None, None) => None,
-    };
-    let chunked = match (codings.next(), codings.next()) {
-        (_, Some(_)) => {
-            return Err(HeadError::Malformed("The request has several Transfer-Encoding fields."));
-        }
-        (Some(field), None) if field.value.eq_ignore_ascii_case(b"chunked") => true,
-        (Some(_), None) => return Err(HeadError::Malformed("The only Transfer-Encoding taken is chunked.")),
-        (None, None) => false,
-    };
-    match (length, chunked) {
-        (Some(_), true) => {
-            Err(HeadError::Malformed("The request has both Content-Length and Transfer-Encoding."))
-        }
-        (None, true) if !is_http_11 => Err(HeadError::Malformed("HTTP/1.0 has no Transfer-Encoding.")),
-        (None, true) => Ok(Framing::Chunked),
-        (Some(0) | None, false) if named("upgrade").any(|field| is_websocket(field)) => Ok(Framing::Tunnel),
-        (Some(0) | None, false) => Ok(Framing::None),
-        (Some(length), false) => Ok(Framing::Length(length)),
-    }
+/// The fields that tell where the message ends and whether the connection goes on, found in one pass.
+#[derive(Debug, Default)]
+struct Telling<'b> {
+    hosts: usize,
+    host_names_user: bool,
+    length: Option<&'b [u8]>,
+    lengths: usize,
+    coding: Option<&'b [u8]>,
+    codings: usize,
+    connection: Option<&'b [u8]>,
+    connections: usize,
+    upgrades: usize,
+    asks_for_websocket: bool,
 }
 
-/// The one protocol that is switched to; others, `h2c` say, are asked for in vain.
-fn is_websocket(field: &httparse::Header<'_>) -> bool {
-    field.value.eq_ignore_ascii_case(b"websocket")
+impl<'b> Telling<'b> {
+    fn of(fields: &[Header<'b>]) -> Self {
+        let mut telling = Self::default();
+        for field in fields {
+            // Most fields are told apart by the length of their name.
+            let named = |name: &str| field.name.eq_ignore_ascii_case(name);
+            match field.name.len() {
+                4 if named("host") => {
+                    telling.hosts += 1;
+                    telling.host_names_user |= field.value.contains(&b'@');
+                }
+                7 if named("upgrade") => {
+                    telling.upgrades += 1;
+                    // The one protocol that is switched to; others, `h2c` say, are asked for in vain.
+                    telling.asks_for_websocket |= field.value.eq_ignore_ascii_case(b"websocket");
+                }
+                10 if named("connection") => {
+                    telling.connections += 1;
+                    telling.connection = Some(field.value);
+                }
+                14 if named("content-length") => {
+                    telling.lengths += 1;
+                    telling.length = Some(field.value);
+                }
+                17 if named("transfer-encoding") => {
+                    telling.codings += 1;
+                    telling.coding = Some(field.value);
+                }
+                _ => {}
+            }
+        }
+        telling
+    }
+
+    fn goes_on(&self) -> bool {
+        let keeps = self.connection.is_none_or(|value| value.eq_ignore_ascii_case(b"keep-alive"));
+        keeps && self.connections <= 1 && self.upgrades == 0
+    }
+
+    /// RFC 9112, section 6.3, with every ambiguity refused.
+    fn framing(&self, is_http_11: bool) -> Result<Framing, HeadError> {
+        if self.host_names_user {
+            return Err(HeadError::Malformed("The Host header field is malformed."));
+        }
+        if self.hosts > 1 || (self.hosts == 0 && is_http_11) {
+            return Err(HeadError::Malformed("The request needs exactly one Host header field."));
+        }
+        if self.lengths > 1 {
+            return Err(HeadError::Malformed("The request has several Content-Length fields."));
+        }
+        if self.codings > 1 {
+            return Err(HeadError::Malformed("The request has several Transfer-Encoding fields."));
+        }
+        let length = self.length.map(parse_length).transpose()?;
+        if self.coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
+            return Err(HeadError::Malformed("The only Transfer-Encoding taken is chunked."));
+        }
+        match (length, self.coding.is_some()) {
+            (Some(_), true) => {
+                Err(HeadError::Malformed("The request has both Content-Length and Transfer-Encoding."))
+            }
+            (None, true) if !is_http_11 => Err(HeadError::Malformed("HTTP/1.0 has no Transfer-Encoding.")),
+            (None, true) => Ok(Framing::Chunked),
+            (Some(0) | None, false) if self.asks_for_websocket => Ok(Framing::Tunnel),
+            (Some(0) | None, false) => Ok(Framing::None),
+            (Some(length), false) => Ok(Framing::Length(length)),
+        }
+    }
 }
 
 /// Digits alone: a sign, a list or white space within is read differently by different servers.
@@ -211,88 +290,4 @@ fn parse_length(value: &[u8]) -> Result<u64, HeadError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: HeadLimits = HeadLimits { max_bytes: 1024, max_headers: 8 };
-
-    fn parsed(text: &str) -> Result<Option<Head>, HeadError> {
-        parse(text.as_bytes(), LIMITS)
-    }
-
-    fn framing_of(fields: &str) -> Result<Framing, HeadError> {
-        parsed(&format!("POST /a HTTP/1.1\r\nHost: h\r\n{fields}\r\n")).map(|head| head.unwrap().framing)
-    }
-
-    #[test]
-    fn a_head_is_found_once_it_is_complete() {
-        let text = "GET /a?b HTTP/1.1\r\nHost: h\r\n\r\nrest";
-        assert_eq!(parsed(&text[..20]), Ok(None));
-        assert_eq!(parsed(text), Ok(Some(Head { length: text.len() - 4, framing: Framing::None })));
-    }
-
-    #[test]
-    fn framing_is_read_from_the_fields() {
-        assert_eq!(framing_of("Content-Length: 12\r\n"), Ok(Framing::Length(12)));
-        assert_eq!(framing_of("Content-Length: 0\r\n"), Ok(Framing::None));
-        assert_eq!(framing_of("Transfer-Encoding: Chunked\r\n"), Ok(Framing::Chunked));
-        assert_eq!(framing_of("Connection: upgrade\r\nUpgrade: websocket\r\n"), Ok(Framing::Tunnel));
-        assert_eq!(framing_of("Connection: upgrade\r\nUpgrade: h2c\r\n"), Ok(Framing::None));
-    }
-
-    #[test]
-    fn what_could_be_read_in_two_ways_is_refused() {
-        for fields in [
-            "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
-            "Content-Length: 1\r\nContent-Length: 1\r\n",
-            "Content-Length: 1, 1\r\n",
-            "Content-Length: +1\r\n",
-            "Content-Length: 0x1\r\n",
-            "Content-Length: 99999999999999999999\r\n",
-            "Transfer-Encoding: gzip, chunked\r\n",
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-            "Transfer-Encoding: identity\r\n",
-            "Transfer-Encoding : chunked\r\n",
-            "A: b\r\n c\r\n",
-            "A: b\0c\r\n",
-            "A\0: b\r\n",
-            "Host: other\r\n",
-        ] {
-            assert!(matches!(framing_of(fields), Err(HeadError::Malformed(_))), "{fields:?}");
-        }
-        let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
-        assert!(matches!(parsed(old), Err(HeadError::Malformed(_))));
-        assert!(matches!(parsed("GET / HTTP/1.1\r\n\r\n"), Err(HeadError::Malformed(_))));
-        assert!(matches!(parsed("GET / HTTP/2.0\r\nHost: h\r\n\r\n"), Err(HeadError::Malformed(_))));
-        for target in ["rest", "http://", "http://u@h/", "ftp://h/", "h:80"] {
-            let head = parsed(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
-            assert!(matches!(head, Err(HeadError::Malformed(_))), "{target}");
-        }
-        assert!(matches!(parsed("GET / HTTP/1.1\r\nHost: u@h\r\n\r\n"), Err(HeadError::Malformed(_))));
-        let absolute = |host: &str| parsed(&format!("GET http://h/a HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        assert!(matches!(absolute("other"), Err(HeadError::Malformed(_))));
-        assert!(matches!(absolute("H"), Ok(Some(_))));
-        assert_eq!(parsed("CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n"), Err(HeadError::Method));
-    }
-
-    #[test]
-    fn targets_that_gateways_take_are_encoded() {
-        let encode = |text: &str| encoded(text.as_bytes().into());
-        assert_eq!(
-            encode("GET /a?b=in.(\"c\") HTTP/1.1\r\nA: \"\r\n"),
-            "GET /a?b=in.(%22c%22) HTTP/1.1\r\nA: \"\r\n"
-        );
-        assert_eq!(encode("GET /<`> HTTP/1.1\r\n"), "GET /%3C%60%3E HTTP/1.1\r\n");
-        assert_eq!(encode("GET /a HTTP/1.1\r\nA: <\r\n"), "GET /a HTTP/1.1\r\nA: <\r\n");
-    }
-
-    #[test]
-    fn what_is_too_large_is_refused() {
-        let many = "A: b\r\n".repeat(9);
-        assert!(matches!(framing_of(&many), Err(HeadError::TooLarge(_))));
-        let long = format!("A: {}\r\n", "b".repeat(2000));
-        assert!(matches!(framing_of(&long), Err(HeadError::TooLarge(_))));
-        let endless = "GET /".to_owned() + &"a".repeat(2000);
-        assert!(matches!(parsed(&endless), Err(HeadError::TooLarge(_))));
-    }
-}
+mod tests;

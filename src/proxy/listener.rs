@@ -2,15 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{GetSocketDigest, SocketDigest};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
+use super::front::socket::{Socket, SocketStream};
 use super::proxy_protocol;
 use crate::config::ListenAddress;
 
@@ -69,46 +68,37 @@ impl Listener {
             Listener::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Accepted::Tcp(stream, peer))
+                Ok(Accepted { stream: SocketStream::Tcp(stream), peer: Some(peer) })
             }
-            Listener::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
+            Listener::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Accepted { stream: SocketStream::Unix(stream), peer: None })
+            }
         }
     }
 }
 
 /// A connection that was just accepted.
 #[derive(Debug)]
-pub enum Accepted {
-    /// From an IP address.
-    Tcp(TcpStream, SocketAddr),
-    /// From a process of this machine.
-    Unix(UnixStream),
+pub struct Accepted {
+    stream: SocketStream,
+    peer: Option<SocketAddr>,
 }
 
 impl Accepted {
-    /// Makes it a stream for Pingora, whose digest tells the client's address.
+    /// Makes it a socket for Pingora, whose digest tells the client's address.
     /// With `proxy_protocol` that address is the one that the balancer names.
     ///
     /// # Errors
     ///
     /// Those of the connection, and a PROXY header that is missing or malformed.
-    pub async fn into_stream(mut self, proxy_protocol: bool) -> io::Result<L4Stream> {
-        let named = match &mut self {
-            Accepted::Tcp(stream, _) if proxy_protocol => proxy_protocol::read(stream).await?,
-            Accepted::Unix(stream) if proxy_protocol => proxy_protocol::read(stream).await?,
-            _ => None,
+    pub async fn into_socket(mut self, proxy_protocol: bool) -> io::Result<Socket> {
+        let named = match &mut self.stream {
+            SocketStream::Tcp(stream) if proxy_protocol => proxy_protocol::read(stream).await?,
+            SocketStream::Unix(stream) if proxy_protocol => proxy_protocol::read(stream).await?,
+            SocketStream::Tcp(_) | SocketStream::Unix(_) => None,
         };
-        let (mut stream, peer) = match self {
-            Accepted::Tcp(stream, peer) => (L4Stream::from(stream), Some(peer)),
-            Accepted::Unix(stream) => (L4Stream::from(stream), None),
-        };
-        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-        if let Some(client) = named.or(peer) {
-            // Only a digest that was asked before is taken already, and this one is new.
-            let _ = digest.peer_addr.set(Some(client.into()));
-        }
-        stream.set_socket_digest(digest);
-        Ok(stream)
+        Ok(Socket::new(self.stream, named.or(self.peer)))
     }
 }
 

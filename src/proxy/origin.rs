@@ -59,7 +59,12 @@ pub fn forwarding(config: &Config, request: &RequestHeader, peer: Option<IpAddr>
 /// # Errors
 ///
 /// Pingora's, where a value can't be a header; none of these come from outside unchecked.
-pub fn prepare_request(config: &Config, request: &mut RequestHeader, forwarding: &Forwarding) -> Result<()> {
+pub fn prepare_request(
+    settings: &Settings,
+    request: &mut RequestHeader,
+    forwarding: &Forwarding,
+) -> Result<()> {
+    let config = &settings.config;
     let unset: Vec<HeaderName> = forwarding.unset(&request.headers).cloned().collect();
     for name in unset {
         request.remove_header(&name);
@@ -68,7 +73,7 @@ pub fn prepare_request(config: &Config, request: &mut RequestHeader, forwarding:
         request.insert_header(name, value)?;
     }
     request.remove_header(&DEBUG);
-    request.insert_header(header::HOST, config.upstream.host_header())?;
+    request.insert_header(header::HOST, settings.client.host_header().clone())?;
     if let Some(key) = &config.upstream.schema_key
         && config.auth.forward_client_ip
     {
@@ -87,10 +92,12 @@ pub fn prepare_request(config: &Config, request: &mut RequestHeader, forwarding:
 /// is compared as it is: nobody else's endpoint may ever see that key.
 fn name_client(request: &mut RequestHeader, forwarding: &Forwarding, key: &Secret) -> Result<()> {
     const GRANTS: [&str; 3] = ["refresh_token", "pkce", "id_token"];
-    let is_token_request = request.method == Method::POST && request.uri.path() == "/auth/v1/token";
+    if request.method != Method::POST || request.uri.path() != "/auth/v1/token" {
+        return Ok(());
+    }
     let query = Query::parse(request.uri.query().unwrap_or_default());
     let grant = query.as_ref().ok().and_then(|query| query.get("grant_type"));
-    if let (true, Some(client)) = (is_token_request, forwarding.client)
+    if let Some(client) = forwarding.client
         && grant.is_some_and(|grant| GRANTS.contains(&grant))
     {
         let mut value = HeaderValue::from_str(key.expose())
@@ -112,10 +119,11 @@ pub fn prepare_response(
     response: &mut ResponseHeader,
     forwarding: &Forwarding,
 ) -> Result<()> {
-    for name in headers::NOT_PASSED_ON {
+    let mut unwanted = connection_fields(&response.headers);
+    unwanted.extend(headers::not_passed_on(&response.headers).cloned());
+    for name in &unwanted {
         response.remove_header(name);
     }
-    remove_hop_by_hop(response);
     if let Some(location) = public_location(settings, &response.headers, forwarding) {
         response.insert_header(header::LOCATION, location)?;
     }
@@ -126,13 +134,11 @@ pub fn prepare_response(
     Ok(())
 }
 
-/// Removes what concerns the connection to upstream alone, but for the fields
-/// from which Pingora tells framing and upgrades.
-fn remove_hop_by_hop(response: &mut ResponseHeader) {
+/// What concerns one connection alone and is to be removed from a message: all
+/// but the fields from which Pingora tells framing and upgrades.
+pub fn connection_fields(headers: &HeaderMap) -> Vec<HeaderName> {
     const PINGORAS: [HeaderName; 3] = [header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING];
-    for name in headers::hop_by_hop(&response.headers).iter().filter(|name| !PINGORAS.contains(name)) {
-        response.remove_header(name);
-    }
+    headers::hop_by_hop(headers).filter(|name| !PINGORAS.contains(name)).collect()
 }
 
 /// A `Location` on upstream, as the client reaches it. TUS uploads go on there.

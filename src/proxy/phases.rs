@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderName};
+use http::header;
 use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -19,7 +19,6 @@ use super::read::{self, Served};
 use super::respond::{self, CACHE_STATUS};
 use super::synth::Synthetic;
 use crate::cors::Preflight;
-use crate::headers;
 use crate::plan::{Plan, Why};
 use crate::telemetry::metrics::Outcome;
 
@@ -184,7 +183,7 @@ impl ProxyHttp for Phases {
         exchange: &mut Exchange,
     ) -> Result<()> {
         if let Some(forwarding) = &exchange.forwarding {
-            origin::prepare_request(&exchange.settings.config, request, forwarding)?;
+            origin::prepare_request(&exchange.settings, request, forwarding)?;
         }
         if exchange.continued {
             request.remove_header(&header::EXPECT);
@@ -300,8 +299,7 @@ fn normalize(request: &mut RequestHeader) -> Result<()> {
         // The URI has the path alone, the bytes for the wire have the URL.
         request.set_uri(request.uri.clone());
     }
-    const PINGORAS: [HeaderName; 3] = [header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING];
-    for name in headers::hop_by_hop(&request.headers).iter().filter(|name| !PINGORAS.contains(name)) {
+    for name in &origin::connection_fields(&request.headers) {
         request.remove_header(name);
     }
     Ok(())

@@ -12,9 +12,11 @@ use pingora::proxy::Session;
 use super::claim::{Claim, Claimed, Miss};
 use super::exchange::Exchange;
 use super::fill::{self, Fill, Filled, Unstored, is_passing_error};
+use super::front::index::{Reader, ReaderId, Slot};
 use super::gateway::Gateway;
 use super::respond;
 use super::synth::Synthetic;
+use crate::cache::encoding::negotiate;
 use crate::cache::{
     CacheStatus, Entry, Forwarded, Leader, RequestDirectives, Snapshot, Standing, Timestamp, Turn, Waited,
     standing,
@@ -57,7 +59,7 @@ struct Lookup<'a> {
 }
 
 struct Stale {
-    entry: Arc<Entry>,
+    entry: Entry,
     ttl: i64,
     if_error: bool,
 }
@@ -65,7 +67,7 @@ struct Stale {
 /// What became of a miss.
 enum Obtained {
     Entry {
-        entry: Arc<Entry>,
+        entry: Entry,
         stored: bool,
         collapsed: bool,
     },
@@ -110,6 +112,7 @@ pub async fn serve(
         match lookup.standing(&entry) {
             Standing::Fresh { ttl } => {
                 exchange.outcome = Outcome::Hit;
+                lookup.enter(session, exchange);
                 return lookup.hit(session, exchange, &entry, CacheStatus::hit(ttl)).await;
             }
             Standing::Stale { ttl, while_revalidating: true, .. } => {
@@ -144,7 +147,7 @@ pub async fn serve(
 impl Lookup<'_> {
     /// What is stored: here, or else where all nodes store. Who is not
     /// admitted is given none of it, so that it isn't asked for elsewhere.
-    async fn recall(&self) -> Result<Option<Arc<Entry>>, StoreError> {
+    async fn recall(&self) -> Result<Option<Entry>, StoreError> {
         let here = self.gateway.remembered(&self.plan, self.head);
         let Some(shared) = self.gateway.shared.as_ref().filter(|_| self.plan.admitted) else {
             return Ok(here);
@@ -171,12 +174,40 @@ impl Lookup<'_> {
         &self,
         session: &mut Session,
         exchange: &Exchange,
-        entry: &Arc<Entry>,
+        entry: &Entry,
         status: CacheStatus<'_>,
     ) -> Result<Served> {
-        self.gateway.metrics.saved(entry.body_len() as u64);
+        self.gateway.metrics.saved(entry.body().len() as u64);
         respond::entry(session, exchange, self.gateway, &self.plan, entry, status).await?;
         Ok(Served::Answered)
+    }
+
+    /// Enters the request into the index, so that the front answers the next
+    /// one of its spelling, unless this one asks for what the front doesn't do.
+    fn enter(&self, session: &Session, exchange: &Exchange) {
+        let Some(spelling) = exchange.spelling else { return };
+        let headers = &session.req_header().headers;
+        let is_in_part = self.plan.dialect != Dialect::Rest && headers.contains_key(RANGE);
+        let is_directed =
+            self.directives.is_some_and(|directives| directives != RequestDirectives::default());
+        if is_in_part || is_directed || !self.gateway.memory.is_enabled() {
+            return;
+        }
+        let plan = &*self.plan;
+        let slot = Slot {
+            key: plan.key,
+            tags: plan.entry_tags.prints(),
+            coding: negotiate(headers),
+            reader: ReaderId::of(&plan.caller, &plan.route.name, plan.dialect, exchange.edition),
+        };
+        self.gateway.index.enter(spelling, slot, || Reader {
+            edition: exchange.edition,
+            caller: plan.caller.clone(),
+            dialect: plan.dialect,
+            vary: exchange.settings.vary(plan),
+            route: plan.route.name.as_str().into(),
+            metrics: self.gateway.metrics.route(&plan.route.name),
+        });
     }
 
     fn request(&self, session: &Session) -> Result<Request<Bytes>, FetchError> {
@@ -201,7 +232,7 @@ impl Lookup<'_> {
 
     /// Fetches behind the client's back, unless somebody does so already, the
     /// last answer could not be stored, or too much is being fetched.
-    fn refresh(&self, session: &Session, exchange: &Exchange, entry: Arc<Entry>) {
+    fn refresh(&self, session: &Session, exchange: &Exchange, entry: Entry) {
         let snapshot = self.snapshot();
         let Turn::Lead(leader) = self.turn(&snapshot) else { return };
         let Ok(place) = self.gateway.fills.clone().try_acquire_owned() else { return };
@@ -289,7 +320,7 @@ impl Lookup<'_> {
         session: &Session,
         exchange: &Exchange,
         claim: Box<Claim>,
-        leader: Option<Leader<Arc<Entry>>>,
+        leader: Option<Leader<Entry>>,
     ) -> Obtained {
         let Ok(place) = self.gateway.fills.clone().try_acquire_owned() else { return Obtained::Crowded };
         let request = match self.request(session) {
@@ -309,14 +340,14 @@ impl Lookup<'_> {
     }
 
     /// Whether to fetch or to wait. Who is not admitted has to hear upstream himself.
-    fn turn(&self, snapshot: &Snapshot) -> Turn<Arc<Entry>> {
+    fn turn(&self, snapshot: &Snapshot) -> Turn<Entry> {
         if !self.plan.admitted {
             return Turn::Alone;
         }
         self.gateway.flights.join(&self.plan.key, self.head, snapshot, Instant::now())
     }
 
-    fn stored_meanwhile(&self) -> Option<Arc<Entry>> {
+    fn stored_meanwhile(&self) -> Option<Entry> {
         if self.why == Forwarded::Request {
             return None;
         }

@@ -1,13 +1,12 @@
 //! Writing answers that do not come through Pingora's own forwarding.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body_util::BodyExt;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
@@ -18,10 +17,12 @@ use super::origin::{self, DEBUG};
 use super::preflight::PreflightAnswer;
 use super::synth::Synthetic;
 use crate::cache::encoding::negotiate;
-use crate::cache::{CacheStatus, Coding, Entry, Forwarded, Reading, Timestamp, VaryNames, deliver};
+use crate::cache::{
+    CacheStatus, Coding, Conditions, DeliveredBody, Entry, Forwarded, HeadWriter, Line, Reading, Timestamp,
+    deliver,
+};
 use crate::headers;
 use crate::plan::ReadPlan;
-use crate::route::Scope;
 use crate::telemetry::metrics::Outcome;
 
 /// The header in which caches say what they did (RFC 9211).
@@ -40,32 +41,77 @@ pub async fn entry(
     exchange: &Exchange,
     gateway: &Gateway,
     plan: &ReadPlan,
-    entry: &Arc<Entry>,
+    entry: &Entry,
     status: CacheStatus<'_>,
 ) -> Result<()> {
-    let request = session.req_header();
-    let encoded = match negotiate(entry, &request.headers) {
+    let headers = &session.req_header().headers;
+    let encoded = match negotiate(headers).filter(|_| entry.is_compressible()) {
         Some(coding) => encoded(gateway, plan, entry, coding).await,
         None => None,
     };
-    let partitioned = plan.policy.scope != Scope::Public;
-    let vary = VaryNames::new(plan.dialect, partitioned, &plan.policy.vary, false);
-    let reading = Reading {
-        head: request.method == Method::HEAD,
-        headers: &request.headers,
-        dialect: plan.dialect,
-        vary: &vary,
-    };
-    let delivery = deliver(entry, encoded, &reading, Timestamp::from(SystemTime::now()));
-    let mut headers = delivery.headers;
-    exchange.settings.cors.allow(&request.headers, &mut headers);
+    let request = session.req_header();
     let debugged = may_debug(&exchange.settings, &request.headers);
     let status = if debugged { status.key(&plan.key) } else { status };
-    headers.append(CACHE_STATUS, status.header_value());
+    let (status, mut headers, body) = written(exchange, request, plan, entry, encoded, status);
     if debugged {
         debug(&mut headers, plan);
     }
-    write(session, exchange, delivery.status, &headers, delivery.body).await
+    write(session, exchange, status, headers, body).await
+}
+
+/// The answer that an entry makes to a request.
+fn written(
+    exchange: &Exchange,
+    request: &RequestHeader,
+    plan: &ReadPlan,
+    entry: &Entry,
+    encoded: Option<(Coding, Bytes)>,
+    status: CacheStatus<'_>,
+) -> (StatusCode, HeaderMap, Bytes) {
+    let settings = &exchange.settings;
+    let (conditions, vary) = (Conditions::of(&request.headers), settings.vary(plan));
+    let reading = Reading {
+        head: request.method == Method::HEAD,
+        conditions: &conditions,
+        dialect: plan.dialect,
+        vary: &vary,
+        grant: settings.cors.grant(request.headers.get(header::ORIGIN).map(HeaderValue::as_bytes)),
+        status,
+    };
+    let mut written = Written::default();
+    let delivery = deliver(entry, encoded, &reading, Timestamp::from(SystemTime::now()), &mut written);
+    let body = match delivery.body {
+        DeliveredBody::None => Bytes::new(),
+        DeliveredBody::Own(first, end) => entry.shared_body().slice(first..end),
+        DeliveredBody::Encoded(body) => body,
+    };
+    (delivery.status, written.headers, body)
+}
+
+/// A head on its way to Pingora.
+#[derive(Default)]
+struct Written {
+    headers: HeaderMap,
+}
+
+impl HeadWriter for Written {
+    /// Given with the headers, once all are there.
+    fn status(&mut self, _: StatusCode) {
+        self.headers.reserve(20);
+    }
+
+    fn field(&mut self, name: &'static str, value: &[u8]) {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            self.headers.append(HeaderName::from_static(name), value);
+        }
+    }
+
+    fn line(&mut self, line: Line<'_>) {
+        let name = HeaderName::from_bytes(line.name());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(line.value())) {
+            self.headers.append(name, value);
+        }
+    }
 }
 
 /// The body in `coding`, from the stored variant; compressed and stored the
@@ -73,17 +119,17 @@ pub async fn entry(
 async fn encoded(
     gateway: &Gateway,
     plan: &ReadPlan,
-    entry: &Arc<Entry>,
+    entry: &Entry,
     coding: Coding,
 ) -> Option<(Coding, Bytes)> {
     if let Some(body) = gateway.memory.variant(&plan.key, entry, coding) {
         return Some((coding, body));
     }
-    let plain = entry.body();
-    let compressed = if plain.len() <= COMPRESSED_INLINE {
-        coding.compress(&plain).ok()?
+    let compressed = if entry.body().len() <= COMPRESSED_INLINE {
+        coding.compress(entry.body()).ok()?
     } else {
-        tokio::task::spawn_blocking(move || coding.compress(&plain)).await.ok()?.ok()?
+        let plain = entry.clone();
+        tokio::task::spawn_blocking(move || coding.compress(plain.body())).await.ok()?.ok()?
     };
     Some((coding, gateway.memory.insert_variant(&plan.key, entry, coding, compressed)))
 }
@@ -138,12 +184,13 @@ pub async fn unstored(
     exchange.settings.cors.allow(&session.req_header().headers, &mut headers);
     headers.append(CACHE_STATUS, status.header_value());
     let Some(mut rest) = rest.filter(|_| session.req_header().method != Method::HEAD) else {
-        return write(session, exchange, head.status, &headers, read).await;
+        return write(session, exchange, head.status, headers, read).await;
     };
-    let mut response = response_header(head.status, &headers)?;
+    let announces_length = headers.contains_key(header::CONTENT_LENGTH);
+    let mut response = response_header(head.status, headers);
     let has_body = !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let knows_chunks = session.req_header().version == Version::HTTP_11;
-    if has_body && knows_chunks && !headers.contains_key(header::CONTENT_LENGTH) {
+    if has_body && knows_chunks && !announces_length {
         // Otherwise the end of the body would be the end of the connection.
         response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
@@ -197,7 +244,7 @@ pub async fn preflight(
         None => CacheStatus::forwarded(Forwarded::UriMiss),
     };
     headers.append(CACHE_STATUS, status.header_value());
-    write(session, exchange, answer.status, &headers, answer.body.clone()).await
+    write(session, exchange, answer.status, headers, answer.body.clone()).await
 }
 
 /// Writes an error of Sluice's own.
@@ -211,7 +258,7 @@ pub async fn synthetic(session: &mut Session, exchange: &mut Exchange, answer: S
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     exchange.settings.cors.allow(&session.req_header().headers, &mut headers);
-    write(session, exchange, answer.status, &headers, answer.body()).await
+    write(session, exchange, answer.status, headers, answer.body()).await
 }
 
 /// Writes a whole answer. `Content-Length` is the body's unless the headers
@@ -220,27 +267,24 @@ async fn write(
     session: &mut Session,
     exchange: &Exchange,
     status: StatusCode,
-    headers: &HeaderMap,
+    mut headers: HeaderMap,
     body: Bytes,
 ) -> Result<()> {
     if exchange.is_last() {
         session.set_keepalive(None);
     }
-    let mut response = response_header(status, headers)?;
     let has_length = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let is_head = session.req_header().method == Method::HEAD;
     if has_length && !(is_head || headers.contains_key(header::CONTENT_LENGTH)) {
-        response.set_content_length(body.len())?;
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     }
     let bodiless = is_head || body.is_empty();
-    session.write_response_header(Box::new(response), bodiless).await?;
+    session.write_response_header(Box::new(response_header(status, headers)), bodiless).await?;
     if bodiless { Ok(()) } else { session.write_response_body(Some(body), true).await }
 }
 
-fn response_header(status: StatusCode, headers: &HeaderMap) -> Result<ResponseHeader> {
-    let mut response = ResponseHeader::build_no_case(status, Some(headers.len() + 3))?;
-    for (name, value) in headers {
-        response.append_header(name.clone(), value.clone())?;
-    }
-    Ok(response)
+fn response_header(status: StatusCode, headers: HeaderMap) -> ResponseHeader {
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    (parts.status, parts.headers) = (status, headers);
+    ResponseHeader::from(parts)
 }

@@ -6,13 +6,14 @@
 //! it read the bytes of the current message alone, keeps what comes behind
 //! them for the next turn, and still reports the end of the connection.
 
-use std::io;
-use std::pin::Pin;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes};
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{
@@ -22,15 +23,19 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::chunk::ChunkScanner;
+use super::front::buffer::Buffer;
+use super::front::socket::Transport;
 use super::head::Framing;
 
-/// Least room for a read of a head: most fit, which saves a call to the kernel.
-const HEAD_ROOM: usize = 4096;
-/// Writes below this size are gathered until Pingora flushes: head and body of
-/// a small answer leave in one call.
+/// Least room for a read: more than most heads take, so that the kernel is seldom asked twice.
+const READ_ROOM: usize = 4096;
+/// Writes are gathered up to this size until they are flushed: head and body
+/// of a small answer leave in one call.
 const GATHERED: usize = 16 * 1024;
 /// Most bytes of later requests that are kept while one is answered.
 const READ_AHEAD: usize = 64 * 1024;
+/// Most pieces that one call to the kernel sends.
+const PIECES: usize = 8;
 
 /// What Pingora may still read of the current message.
 #[derive(Debug, Clone, Copy)]
@@ -43,20 +48,33 @@ enum Allowance {
     Unlimited,
 }
 
-/// A connection and the bytes that were read from it too early.
+/// A connection, the bytes that were read from it too early, and those that are to be sent.
 #[derive(Debug)]
 pub struct Wire {
-    inner: Stream,
-    ahead: BytesMut,
+    transport: Transport,
+    ahead: Buffer,
     allowance: Allowance,
-    /// What was written and not sent yet.
-    behind: BytesMut,
+    behind: Buffer,
+    /// A large body, sent behind `behind` without being copied.
+    body: Bytes,
 }
 
 impl Wire {
     /// Wraps a connection, nothing read yet.
-    pub fn new(inner: Stream) -> Self {
-        Self { inner, ahead: BytesMut::new(), allowance: Allowance::Bytes(0), behind: BytesMut::new() }
+    pub fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            ahead: Buffer::default(),
+            allowance: Allowance::Bytes(0),
+            behind: Buffer::default(),
+            body: Bytes::new(),
+        }
+    }
+
+    /// The client's address; `None` where it has none, on a unix socket.
+    pub fn peer(&self) -> Option<IpAddr> {
+        let digest = self.transport.get_socket_digest()?;
+        digest.peer_addr()?.as_inet().map(SocketAddr::ip)
     }
 
     /// Takes the connection back from Pingora; `None` if it was not a [`Wire`].
@@ -66,29 +84,64 @@ impl Wire {
 
     /// What was read and not consumed yet.
     pub fn buffered(&self) -> &[u8] {
-        &self.ahead
+        self.ahead.bytes()
     }
 
-    /// Reads more into the buffer; 0 is the end of the connection.
+    /// Shows `answer` what was read and not consumed yet, and where to add an answer to it,
+    /// behind the answers that are there.
+    pub fn exchange<T>(&mut self, answer: impl FnOnce(&[u8], &mut Vec<u8>) -> T) -> T {
+        let answered = answer(self.ahead.bytes(), self.behind.room(READ_ROOM));
+        self.behind.settle();
+        answered
+    }
+
+    /// Reads more into the buffer; 0 is the end of the connection. Nothing is
+    /// lost where it is not called again.
     ///
     /// # Errors
     ///
     /// Those of the connection.
-    pub async fn fill(&mut self) -> io::Result<usize> {
-        self.ahead.reserve(HEAD_ROOM);
-        self.inner.read_buf(&mut self.ahead).await
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let read = pin!(self.transport.read_buf(self.ahead.room(READ_ROOM))).poll(cx);
+        self.ahead.settle();
+        read
     }
 
-    /// Takes the head of `length` bytes out of the buffer and allows Pingora to
-    /// read the body that `framing` announces.
-    pub fn begin_message(&mut self, length: usize, framing: Framing) -> BytesMut {
+    /// Is done with the first `length` bytes of the buffer.
+    pub fn consume(&mut self, length: usize) {
+        self.ahead.advance(length);
+    }
+
+    /// Sends `body` behind what was gathered. Both have to be flushed before anything follows.
+    pub fn attach(&mut self, body: Bytes) {
+        self.body = body;
+    }
+
+    /// Bytes that are gathered, an attached body aside.
+    pub fn gathered(&self) -> usize {
+        self.behind.len()
+    }
+
+    /// Whether anything is to be sent.
+    pub fn has_unsent(&self) -> bool {
+        !(self.behind.is_empty() && self.body.is_empty())
+    }
+
+    /// Bytes that the socket took so far.
+    pub fn sent(&self) -> u64 {
+        self.transport.sent()
+    }
+
+    /// Is done with a head of `length` bytes and allows Pingora to read the
+    /// body that `framing` announces.
+    pub fn begin_message(&mut self, length: usize, framing: Framing) {
         self.allowance = match framing {
             Framing::None => Allowance::Bytes(0),
             Framing::Length(length) => Allowance::Bytes(length),
             Framing::Chunked => Allowance::Chunks(ChunkScanner::default()),
             Framing::Tunnel => Allowance::Unlimited,
         };
-        self.ahead.split_to(length)
+        self.consume(length);
     }
 
     /// Hands the whole connection over, what was read of it first.
@@ -100,14 +153,9 @@ impl Wire {
     /// Nothing more of the message is to come: keeps what arrives for the next
     /// one, and reports only the end of the connection.
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut chunk = [0; 2048];
         while self.ahead.len() < READ_AHEAD {
-            let mut buffer = ReadBuf::new(&mut chunk);
-            match Pin::new(&mut self.inner).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(())) => self.ahead.extend_from_slice(buffer.filled()),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
+            if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(Ok(()));
             }
         }
         Poll::Pending
@@ -121,12 +169,9 @@ impl Wire {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.ahead.is_empty() {
-            let mut chunk = [0; 8192];
-            let mut buffer = ReadBuf::new(&mut chunk);
-            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buffer))?;
-            self.ahead.extend_from_slice(buffer.filled());
+            ready!(self.poll_fill(cx))?;
         }
-        let candidates = &self.ahead[..self.ahead.len().min(out.remaining())];
+        let candidates = &self.ahead.bytes()[..self.ahead.len().min(out.remaining())];
         let taken = scanner
             .scan(candidates)
             .map_err(|malformed| io::Error::new(io::ErrorKind::InvalidData, malformed))?;
@@ -136,71 +181,109 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends what was gathered.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.behind.is_empty() {
-            let sent = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.behind))?;
+    /// Reads at most `limit` bytes, those that were read ahead first.
+    fn poll_some(
+        &mut self,
+        limit: usize,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let before = out.filled().len();
+        if !self.ahead.is_empty() {
+            let taken = limit.min(self.ahead.len());
+            out.put_slice(&self.ahead.bytes()[..taken]);
+            self.ahead.advance(taken);
+        } else if limit < out.remaining() {
+            let mut part = ReadBuf::new(out.initialize_unfilled_to(limit));
+            ready!(Pin::new(&mut self.transport).poll_read(cx, &mut part))?;
+            let taken = part.filled().len();
+            out.advance(taken);
+        } else {
+            ready!(Pin::new(&mut self.transport).poll_read(cx, out))?;
+        }
+        Poll::Ready(Ok(out.filled().len() - before))
+    }
+
+    /// Sends `pieces` behind everything that is to be sent before them, and
+    /// says how many of their own bytes left.
+    fn poll_send(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            let before = [IoSlice::new(self.behind.bytes()), IoSlice::new(&self.body)];
+            let mut all = [IoSlice::new(&[]); PIECES];
+            let given = before.iter().chain(pieces).filter(|piece| !piece.is_empty());
+            let count = all.iter_mut().zip(given).map(|(slot, piece)| *slot = *piece).count();
+            let transport = Pin::new(&mut self.transport);
+            let sent = match &all[..count] {
+                [] => return Poll::Ready(Ok(0)),
+                [piece] => ready!(transport.poll_write(cx, piece))?,
+                pieces => ready!(transport.poll_write_vectored(cx, pieces))?,
+            };
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.behind.advance(sent);
+            let gathered = sent.min(self.behind.len());
+            let body = (sent - gathered).min(self.body.len());
+            self.behind.advance(gathered);
+            self.body.advance(body);
+            let own = sent - gathered - body;
+            let everything = self.behind.is_empty() && self.body.is_empty();
+            if own > 0 || (everything && pieces.is_empty()) {
+                return Poll::Ready(Ok(own));
+            }
         }
-        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let limit = match this.allowance {
-            Allowance::Bytes(0) => return this.poll_watch(cx),
-            Allowance::Chunks(scanner) if scanner.is_done() => return this.poll_watch(cx),
-            Allowance::Chunks(scanner) => return this.poll_chunks(scanner, cx, out),
-            Allowance::Bytes(left) => usize::try_from(left).unwrap_or(usize::MAX).min(out.remaining()),
-            Allowance::Unlimited => out.remaining(),
-        };
-        let taken = if this.ahead.is_empty() {
-            let mut part = ReadBuf::new(out.initialize_unfilled_to(limit));
-            match Pin::new(&mut this.inner).poll_read(cx, &mut part) {
-                Poll::Ready(Ok(())) => {}
-                other => return other,
+        match this.allowance {
+            Allowance::Bytes(0) => this.poll_watch(cx),
+            Allowance::Chunks(scanner) if scanner.is_done() => this.poll_watch(cx),
+            Allowance::Chunks(scanner) => this.poll_chunks(scanner, cx, out),
+            Allowance::Bytes(left) => {
+                let limit = usize::try_from(left).unwrap_or(usize::MAX).min(out.remaining());
+                let taken = ready!(this.poll_some(limit, cx, out))?;
+                this.allowance = Allowance::Bytes(left - taken as u64);
+                Poll::Ready(Ok(()))
             }
-            let taken = part.filled().len();
-            out.advance(taken);
-            taken
-        } else {
-            let taken = limit.min(this.ahead.len());
-            out.put_slice(&this.ahead[..taken]);
-            this.ahead.advance(taken);
-            taken
-        };
-        if let Allowance::Bytes(left) = &mut this.allowance {
-            *left -= taken as u64;
+            Allowance::Unlimited => this.poll_some(out.remaining(), cx, out).map_ok(|_| ()),
         }
-        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.behind.len() + bytes.len() > GATHERED {
-            ready!(self.poll_send(cx))?;
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = pieces.iter().map(|piece| piece.len()).sum();
+        if self.behind.len() + length > GATHERED || !self.body.is_empty() {
+            return self.poll_send(cx, pieces);
         }
-        if bytes.len() > GATHERED {
-            return Pin::new(&mut self.inner).poll_write(cx, bytes);
-        }
-        self.behind.extend_from_slice(bytes);
-        Poll::Ready(Ok(bytes.len()))
+        let behind = self.behind.room(length);
+        pieces.iter().for_each(|piece| behind.extend_from_slice(piece));
+        self.behind.settle();
+        Poll::Ready(Ok(length))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(cx))?;
-        Pin::new(&mut self.inner).poll_flush(cx)
+        ready!(self.poll_send(cx, &[]))?;
+        Pin::new(&mut self.transport).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(cx))?;
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        ready!(self.poll_send(cx, &[]))?;
+        Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }
 
@@ -209,127 +292,45 @@ impl Shutdown for Wire {
     async fn shutdown(&mut self) {
         // A connection that fails here is closing anyway.
         let _ = AsyncWriteExt::flush(self).await;
-        Shutdown::shutdown(&mut *self.inner).await;
+        Shutdown::shutdown(&mut self.transport).await;
     }
 }
 
 impl UniqueID for Wire {
     fn id(&self) -> UniqueIDType {
-        self.inner.id()
+        self.transport.id()
     }
 }
 
 impl Ssl for Wire {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.get_ssl_digest()
+        self.transport.get_ssl_digest()
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
+        self.transport.selected_alpn_proto()
     }
 }
 
 impl GetTimingDigest for Wire {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner.get_timing_digest()
+        self.transport.get_timing_digest()
     }
 }
 
 impl GetProxyDigest for Wire {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.inner.get_proxy_digest()
+        self.transport.get_proxy_digest()
     }
 }
 
 impl GetSocketDigest for Wire {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
+        self.transport.get_socket_digest()
     }
 }
 
 impl Peek for Wire {}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn wire_with(text: &[u8]) -> (Wire, tokio::io::DuplexStream) {
-        let (near, mut far) = tokio::io::duplex(4096);
-        far.write_all(text).await.unwrap();
-        let mut wire = Wire::new(Box::new(near));
-        wire.fill().await.unwrap();
-        (wire, far)
-    }
-
-    #[tokio::test]
-    async fn a_message_ends_where_its_length_says() {
-        let (mut wire, mut far) = wire_with(b"HEADbodyNEXT").await;
-        assert_eq!(&wire.begin_message(4, Framing::Length(6))[..], b"HEAD");
-        let mut body = [0; 6];
-        wire.read_exact(&mut body).await.unwrap();
-        assert_eq!(&body, b"bodyNE");
-        far.write_all(b"more").await.unwrap();
-        let mut beyond = [0; 1];
-        let pending = futures_util::poll!(std::pin::pin!(wire.read(&mut beyond)));
-        assert!(pending.is_pending(), "bytes of the next message are not the current one's");
-        assert_eq!(wire.buffered(), b"XTmore");
-    }
-
-    #[tokio::test]
-    async fn a_chunked_message_ends_where_its_last_chunk_does() {
-        let (mut wire, _far) = wire_with(b"HEAD2\r\nhi\r\n0\r\n\r\nNEXT").await;
-        wire.begin_message(4, Framing::Chunked);
-        let mut body = [0; 12];
-        wire.read_exact(&mut body).await.unwrap();
-        assert_eq!(&body, b"2\r\nhi\r\n0\r\n\r\n");
-        assert!(futures_util::poll!(std::pin::pin!(wire.read(&mut body))).is_pending());
-        assert_eq!(wire.buffered(), b"NEXT");
-        let (mut wire, _far) = wire_with(b"HEADx\r\n").await;
-        wire.begin_message(4, Framing::Chunked);
-        assert_eq!(wire.read(&mut body).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
-    }
-
-    #[tokio::test]
-    async fn small_writes_leave_together_when_flushed() {
-        let (mut wire, mut far) = wire_with(b"x").await;
-        wire.write_all(b"head").await.unwrap();
-        wire.write_all(b"body").await.unwrap();
-        let mut seen = [0; 16];
-        assert!(futures_util::poll!(std::pin::pin!(far.read(&mut seen))).is_pending(), "nothing was flushed");
-        wire.flush().await.unwrap();
-        assert_eq!(far.read(&mut seen).await.unwrap(), 8);
-        let large = vec![b'y'; 3 * GATHERED];
-        let writing = tokio::spawn(async move {
-            wire.write_all(b"head").await.unwrap();
-            wire.write_all(&large).await.unwrap();
-            AsyncWriteExt::shutdown(&mut wire).await.unwrap();
-        });
-        let mut all = Vec::new();
-        far.read_to_end(&mut all).await.unwrap();
-        writing.await.unwrap();
-        assert_eq!((all.len(), &all[..5]), (4 + 3 * GATHERED, &b"heady"[..]));
-    }
-
-    #[tokio::test]
-    async fn the_end_of_the_connection_is_seen_behind_a_message() {
-        let (mut wire, far) = wire_with(b"HEAD").await;
-        wire.begin_message(4, Framing::None);
-        drop(far);
-        assert_eq!(wire.read(&mut [0; 1]).await.unwrap(), 0);
-    }
-
-    #[tokio::test]
-    async fn what_is_kept_for_the_next_message_is_bounded() {
-        let (mut wire, mut far) = wire_with(b"HEAD").await;
-        wire.begin_message(4, Framing::None);
-        let flood = tokio::spawn(async move { far.write_all(&[b'x'; 4 * READ_AHEAD]).await });
-        let mut byte = [0; 1];
-        let mut read = std::pin::pin!(wire.read(&mut byte));
-        for _ in 0..200 {
-            assert!(futures_util::poll!(&mut read).is_pending());
-            tokio::task::yield_now().await;
-        }
-        flood.abort();
-        assert!(wire.buffered().len() <= READ_AHEAD + 2048);
-    }
-}
+mod tests;

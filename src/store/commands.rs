@@ -1,11 +1,12 @@
 //! The connection that requests share: kept, made anew, and left alone while
 //! Redis doesn't answer.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use redis::{RedisError, Value};
+use redis::{RedisError, RedisResult, Value};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, sleep_until, timeout};
@@ -53,6 +54,15 @@ impl Change {
 
 /// Who is told of changes, one after the other.
 pub type Observer = Arc<dyn Fn(Change) + Send + Sync>;
+
+/// Leave to carry out one operation.
+pub(super) struct Admission {
+    /// What it is to be sent over.
+    pub(super) connection: Arc<CommandConnection>,
+    /// Which one that is, counted from the first.
+    number: u64,
+    deadline: Duration,
+}
 
 /// Runs scripts for requests.
 pub struct Commands {
@@ -105,21 +115,49 @@ impl Commands {
         arguments: &[&[u8]],
         deadline: Duration,
     ) -> Result<Vec<Value>, StoreError> {
+        let admission = self.admit(deadline)?;
+        let answer = admission.connection.run(script, keys, arguments);
+        self.within(&admission, script.name(), answer).await
+    }
+
+    /// The connection, for one operation that takes no longer than `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] where there is none, or where `deadline` is
+    /// short and Redis is known not to answer in time.
+    pub(super) fn admit(&self, deadline: Duration) -> Result<Admission, StoreError> {
         let (connection, number) = self.shared.link.lock().usable(deadline).ok_or(StoreError::Unavailable)?;
-        match timeout(deadline, connection.run(script, keys, arguments)).await {
+        Ok(Admission { connection, number, deadline })
+    }
+
+    /// Awaits the answer to the operation that was admitted, for its deadline
+    /// at most, and notes what it says of the connection.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer, or what `operation` failed with.
+    pub(super) async fn within<T>(
+        &self,
+        admission: &Admission,
+        operation: &'static str,
+        answer: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, StoreError> {
+        let Admission { connection, number, deadline } = admission;
+        match timeout(*deadline, answer).await {
             Ok(Ok(values)) => {
-                self.shared.noted(number, Sign::answered(&connection), None);
+                self.shared.noted(*number, Sign::answered(connection), None);
                 Ok(values)
             }
             Ok(Err(error)) => {
                 let reason = StoreError::of(&error);
-                tracing::debug!(script = script.name(), %reason, "a script failed");
-                self.shared.noted(number, Sign::of(&connection, &error), Some(&reason));
+                tracing::debug!(operation, %reason, "redis answered with an error");
+                self.shared.noted(*number, Sign::of(connection, &error), Some(&reason));
                 Err(reason)
             }
             Err(_) => {
-                let sign = if deadline < LEAST_DEADLINE { Sign::None } else { Sign::Unanswered };
-                self.shared.noted(number, sign, Some(&StoreError::Timeout));
+                let sign = if *deadline < LEAST_DEADLINE { Sign::None } else { Sign::Unanswered };
+                self.shared.noted(*number, sign, Some(&StoreError::Timeout));
                 Err(StoreError::Timeout)
             }
         }
@@ -182,7 +220,7 @@ struct Shared {
 }
 
 struct Link {
-    connection: Option<CommandConnection>,
+    connection: Option<Arc<CommandConnection>>,
     /// How many connections there have been, this one included.
     number: u64,
     breaker: Breaker,
@@ -192,8 +230,8 @@ struct Link {
 
 impl Link {
     /// The connection, for who waits up to `deadline` for an answer.
-    fn usable(&self, deadline: Duration) -> Option<(CommandConnection, u64)> {
-        let is_let = |_: &&CommandConnection| deadline >= PATIENT || !self.breaker.is_open();
+    fn usable(&self, deadline: Duration) -> Option<(Arc<CommandConnection>, u64)> {
+        let is_let = |_: &&Arc<CommandConnection>| deadline >= PATIENT || !self.breaker.is_open();
         let connection = self.connection.as_ref().filter(is_let)?;
         Some((connection.clone(), self.number))
     }
@@ -229,7 +267,7 @@ impl Shared {
 
     fn install(&self, connection: CommandConnection) {
         let mut link = self.link.lock();
-        link.connection = Some(connection);
+        link.connection = Some(Arc::new(connection));
         link.number += 1;
         link.breaker = Breaker::default();
         link.fault = None;
@@ -245,7 +283,7 @@ enum Next {
     /// Make a new connection; there is none, for this reason.
     Connect(StoreError),
     /// Probe at this time.
-    Probe(CommandConnection, Instant),
+    Probe(Arc<CommandConnection>, Instant),
     /// Wait until something changes.
     Wait,
 }

@@ -173,9 +173,7 @@ impl Envelope {
             let entry = zstd::bulk::decompress(stored, self.entry_len).map_err(|_| OpenError::Compression)?;
             return (entry.len() == self.entry_len).then(|| entry.into()).ok_or(OpenError::Length);
         }
-        // The rest of the frame weighs nothing beside a large entry; a small one is freed of it.
-        let small = stored.len() < MIN_COMPRESSED;
-        Ok(if small { Bytes::copy_from_slice(stored) } else { self.frame.slice(self.entry_at..) })
+        Ok(self.frame.slice(self.entry_at..))
     }
 }
 

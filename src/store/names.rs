@@ -3,7 +3,6 @@
 //! A name's part in braces decides its hash slot in a Cluster: an entry and its
 //! leases share one, and so do the generations of one group of tags.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::cache::key::Key;
@@ -69,19 +68,26 @@ impl Names {
     }
 
     fn of_key(&self, kind: &str, key: &Key) -> Vec<u8> {
-        let mut name = String::with_capacity(self.namespace.len() + 5 + 64);
-        // Writing to a string doesn't fail.
-        let _ = write!(name, "{}:{kind}:{{{key}}}", self.namespace);
-        name.into_bytes()
+        let mut name = Vec::with_capacity(self.namespace.len() + 5 + 2 * key.as_bytes().len());
+        name.extend_from_slice(self.namespace.as_bytes());
+        name.push(b':');
+        name.extend_from_slice(kind.as_bytes());
+        name.extend_from_slice(b":{");
+        // By hand as well.
+        name.extend(key.as_bytes().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+        name.push(b'}');
+        name
     }
 }
 
 /// A number's 16 hexadecimal digits.
 fn hex(number: u64) -> [u8; 16] {
-    std::array::from_fn(|index| {
-        let digit = (number >> (60 - 4 * index)) & 15;
-        b"0123456789abcdef"[digit as usize]
-    })
+    std::array::from_fn(|index| digit(((number >> (60 - 4 * index)) & 15) as u8))
+}
+
+/// The digit of a number below 16.
+fn digit(number: u8) -> u8 {
+    b"0123456789abcdef"[usize::from(number & 15)]
 }
 
 #[cfg(test)]
@@ -95,8 +101,8 @@ mod tests {
     #[test]
     fn names_are_as_other_versions_know_them() {
         let names = Names::new("sluice:abc.supabase.co");
-        let key = Key::from([0xab; 32]);
-        let hex = "ab".repeat(32);
+        let key = Key::from([0xab; 16]);
+        let hex = "ab".repeat(16);
         let tag = TagId(0x0123_4567_89ab_cdef);
         let cases = [
             (names.entry(&key), format!("sluice:abc.supabase.co:e:{{{hex}}}")),
@@ -116,10 +122,10 @@ mod tests {
 
     #[test]
     fn an_entry_and_its_leases_share_a_slot() {
-        let (names, key) = (Names::new("ns"), Key::from([1; 32]));
+        let (names, key) = (Names::new("ns"), Key::from([1; 16]));
         let slot = |name| text(name).split(['{', '}']).nth(1).map(str::to_owned);
         assert_eq!(slot(names.entry(&key)), slot(names.lease(&key, false)));
         assert_eq!(slot(names.entry(&key)), slot(names.lease(&key, true)));
-        assert_ne!(slot(names.entry(&key)), slot(names.entry(&Key::from([2; 32]))));
+        assert_ne!(slot(names.entry(&key)), slot(names.entry(&Key::from([2; 16]))));
     }
 }

@@ -5,6 +5,8 @@
 
 mod join;
 mod lease;
+mod lookups;
+mod parts;
 mod reply;
 mod wrapping;
 
@@ -16,6 +18,8 @@ use redis::Value;
 use tokio::time::Instant;
 
 pub use self::lease::{Lease, LeaseState, node_id};
+use self::lookups::{Lookups, Seen};
+use self::parts::{MAX_TAGS, on_one_master, parts};
 pub use self::reply::Replications;
 use self::reply::{Reading, Reply, malformed};
 use self::wrapping::{sealed, usable};
@@ -37,10 +41,6 @@ pub const LEASE: Duration = Duration::from_secs(1);
 /// How long nobody waits for an answer that could not be stored.
 pub const UNSTORABLE: Duration = Duration::from_secs(10);
 
-/// The most generations that one script is asked for: it keeps others waiting
-/// while it runs, and Lua's stack is limited.
-const MAX_TAGS: usize = 1000;
-
 /// The most scripts that one call has under way.
 const MAX_CONCURRENT: usize = 64;
 
@@ -59,6 +59,7 @@ static INVALIDATE: LazyLock<Script> =
 pub struct Responses {
     commands: Arc<Commands>,
     names: Names,
+    lookups: Arc<Lookups>,
     /// This node's id, which its messages bear.
     origin: u64,
 }
@@ -104,7 +105,7 @@ pub struct Filled<'a> {
     /// The entry's key.
     pub key: &'a Key,
     /// The entry's bytes.
-    pub entry: &'a Bytes,
+    pub entry: &'a [u8],
     /// The answer has no rows.
     pub empty: bool,
     /// The tags of the request.
@@ -130,16 +131,11 @@ struct Call {
     arguments: Vec<Vec<u8>>,
 }
 
-/// One call that reads generations, and perhaps the entry.
-struct Part<'a> {
-    with_entry: bool,
-    tags: &'a [TagId],
-}
-
 impl Responses {
     /// Entries and generations as `names` says; `origin` is this node's id.
     pub fn new(commands: Arc<Commands>, names: Names, origin: u64) -> Self {
-        Self { commands, names, origin }
+        let lookups = Lookups::new(names.clone());
+        Self { commands, names, lookups, origin }
     }
 
     /// Looks an entry up, in one round trip.
@@ -148,6 +144,23 @@ impl Responses {
     ///
     /// [`StoreError`] if one of the masters doesn't answer within `deadline`.
     pub async fn look(&self, key: &Key, tags: &EntryTags, deadline: Duration) -> Result<Looked, StoreError> {
+        if self.commands.is_cluster() || tags.all().as_slice().len() > MAX_TAGS {
+            return self.look_apart(key, tags, deadline).await;
+        }
+        let admission = self.commands.admit(deadline)?;
+        let seen = self.lookups.look(&admission.connection, key, tags.all(), deadline);
+        let Seen { frame, moment } = self.commands.within(&admission, "look", seen).await?;
+        let found = usable(key, tags, &moment.stamps, frame).await;
+        Ok(Looked { found, replications: Replications::from_slice(&[moment.replication]) })
+    }
+
+    /// The same where one command can't tell all.
+    async fn look_apart(
+        &self,
+        key: &Key,
+        tags: &EntryTags,
+        deadline: Duration,
+    ) -> Result<Looked, StoreError> {
         let parts = parts(tags.all(), self.commands.is_cluster());
         let calls = parts.iter().map(|part| {
             let entry = part.with_entry.then(|| self.names.entry(key));
@@ -351,24 +364,6 @@ impl Responses {
         let arguments: Vec<&[u8]> = call.arguments.iter().map(Vec::as_slice).collect();
         self.commands.run(script, &call.keys, &arguments, deadline).await
     }
-}
-
-/// `tags` in as few lots as can be asked for with one call each. A set's tags
-/// ascend, so those of one group are side by side.
-fn on_one_master(tags: &TagSet, cluster: bool) -> impl Iterator<Item = &[TagId]> {
-    let together = move |one: &TagId, next: &TagId| !cluster || one.group() == next.group();
-    tags.as_slice().chunk_by(together).flat_map(|group| group.chunks(MAX_TAGS))
-}
-
-/// The calls that read an entry and the generations of `tags`, the entry's first.
-fn parts(tags: &TagSet, cluster: bool) -> Vec<Part<'_>> {
-    let mut parts: Vec<Part<'_>> =
-        on_one_master(tags, cluster).map(|tags| Part { with_entry: false, tags }).collect();
-    match parts.first_mut() {
-        Some(first) if !cluster => first.with_entry = true,
-        _ => parts.insert(0, Part { with_entry: true, tags: &[] }),
-    }
-    parts
 }
 
 /// Zero where there is no time.

@@ -1,128 +1,28 @@
 //! Metrics for Prometheus. Counting costs no lock and no look-up by label:
-//! the series of a route are resolved once.
+//! the series of a route are resolved once. What every hit counts is kept per
+//! thread and added up when it is scraped.
+
+mod labels;
+mod route;
+mod sharded;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use parking_lot::RwLock;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// The `route` label of requests that no route matches.
-const NO_ROUTE: &str = "-";
+pub use labels::{InvalidationSource, Outcome};
+pub use route::RouteMetrics;
 
-/// Upper bounds in seconds: hits take microseconds, forwarded requests seconds.
-const BUCKETS: [f64; 16] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-/// How a request was answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// From the cache, fresh.
-    Hit,
-    /// From the cache, stale: it is being refreshed, or upstream failed.
-    Stale,
-    /// By a fill of its own.
-    Miss,
-    /// By another request's fill.
-    Collapsed,
-    /// A read that may not use the cache.
-    Bypass,
-    /// Not a read of a route that caches.
-    Forwarded,
-    /// By Sluice itself, with an error.
-    Error,
-}
-
-impl Outcome {
-    const ALL: [Outcome; 7] = [
-        Outcome::Hit,
-        Outcome::Stale,
-        Outcome::Miss,
-        Outcome::Collapsed,
-        Outcome::Bypass,
-        Outcome::Forwarded,
-        Outcome::Error,
-    ];
-
-    /// The label's value.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Hit => "hit",
-            Outcome::Stale => "stale",
-            Outcome::Miss => "miss",
-            Outcome::Collapsed => "collapsed",
-            Outcome::Bypass => "bypass",
-            Outcome::Forwarded => "forwarded",
-            Outcome::Error => "error",
-        }
-    }
-}
-
-/// What made answers void.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InvalidationSource {
-    /// A write to `/rest/v1/` or `/graphql/v1` that was forwarded.
-    Write,
-    /// A forwarded change of a storage object.
-    Storage,
-    /// A refresh that upstream answered with another status.
-    Refresh,
-    /// A write that upstream never answered.
-    Unanswered,
-    /// Another node, for whatever it saw.
-    Node,
-    /// What this node may have missed while it was cut off from the others.
-    Gap,
-    /// Writes of a node that died before it could invalidate.
-    StandIn,
-}
-
-impl InvalidationSource {
-    fn as_str(self) -> &'static str {
-        match self {
-            InvalidationSource::Write => "write",
-            InvalidationSource::Storage => "storage",
-            InvalidationSource::Refresh => "refresh",
-            InvalidationSource::Unanswered => "unanswered",
-            InvalidationSource::Node => "node",
-            InvalidationSource::Gap => "gap",
-            InvalidationSource::StandIn => "stand_in",
-        }
-    }
-}
-
-/// A status as its class; the label's values are `1xx` to `5xx`.
-const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-
-fn class_index(status: StatusCode) -> usize {
-    usize::from(status.as_u16() / 100).clamp(1, STATUS_CLASSES.len()) - 1
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    route: Arc<str>,
-    outcome: &'static str,
-    status: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    route: Arc<str>,
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabel {
-    route: Arc<str>,
-}
+use labels::{STATUS_CLASSES, class_index};
+use route::{NO_ROUTE, RouteFamilies};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabel {
@@ -150,74 +50,6 @@ struct VersionLabel {
     version: &'static str,
 }
 
-#[derive(Clone)]
-struct NewHistogram;
-
-impl MetricConstructor<Histogram> for NewHistogram {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(BUCKETS)
-    }
-}
-
-type Histograms<L> = Family<L, Histogram, NewHistogram>;
-
-/// The families that a route's series belong to.
-#[derive(Clone)]
-struct RouteFamilies {
-    requests: Family<RequestLabels, Counter>,
-    durations: Histograms<OutcomeLabels>,
-    upstream_durations: Histograms<RouteLabel>,
-}
-
-/// The series of one route, or of the requests that no route matches.
-pub struct RouteMetrics {
-    route: Arc<str>,
-    families: RouteFamilies,
-    requests: [[OnceLock<Counter>; STATUS_CLASSES.len()]; Outcome::ALL.len()],
-    durations: [OnceLock<Histogram>; Outcome::ALL.len()],
-    upstream_duration: OnceLock<Histogram>,
-}
-
-impl RouteMetrics {
-    fn new(route: &str, families: RouteFamilies) -> Self {
-        Self {
-            route: route.into(),
-            families,
-            requests: Default::default(),
-            durations: Default::default(),
-            upstream_duration: OnceLock::new(),
-        }
-    }
-
-    /// Counts a request that was answered with `status` after `duration`.
-    pub fn request(&self, outcome: Outcome, status: StatusCode, duration: Duration) {
-        let class = class_index(status);
-        let requests = self.requests[outcome as usize][class].get_or_init(|| {
-            self.families.requests.get_or_create_owned(&RequestLabels {
-                route: Arc::clone(&self.route),
-                outcome: outcome.as_str(),
-                status: STATUS_CLASSES[class],
-            })
-        });
-        requests.inc();
-        let durations = self.durations[outcome as usize].get_or_init(|| {
-            let labels = OutcomeLabels { route: Arc::clone(&self.route), outcome: outcome.as_str() };
-            self.families.durations.get_or_create_owned(&labels)
-        });
-        durations.observe(duration.as_secs_f64());
-    }
-
-    /// Counts the time from a request to upstream until its response's head.
-    pub fn upstream(&self, duration: Duration) {
-        let durations = self.upstream_duration.get_or_init(|| {
-            self.families
-                .upstream_durations
-                .get_or_create_owned(&RouteLabel { route: Arc::clone(&self.route) })
-        });
-        durations.observe(duration.as_secs_f64());
-    }
-}
-
 /// All metrics of one Sluice.
 pub struct Metrics {
     registry: Registry,
@@ -226,7 +58,8 @@ pub struct Metrics {
     routes: RwLock<HashMap<String, Arc<RouteMetrics>>>,
     upstream_requests: [Counter; STATUS_CLASSES.len()],
     upstream_failures: Counter,
-    saved_bytes: Counter,
+    saved_bytes: sharded::Counter,
+    front_hits: sharded::Counter,
     invalidations: Family<SourceLabel, Counter>,
     evictions: Family<ReasonLabel, Counter>,
     cache_entries: Gauge,
@@ -247,22 +80,8 @@ impl Metrics {
     /// Metrics that all begin at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("sluice");
-        let families = RouteFamilies {
-            requests: Family::default(),
-            durations: Family::new_with_constructor(NewHistogram),
-            upstream_durations: Family::new_with_constructor(NewHistogram),
-        };
-        registry.register("requests", "Requests answered", families.requests.clone());
-        registry.register(
-            "request_duration_seconds",
-            "From a request's head to the end of its answer",
-            families.durations.clone(),
-        );
-        registry.register(
-            "upstream_duration_seconds",
-            "From a request to upstream to the head of its response",
-            families.upstream_durations.clone(),
-        );
+        let families = RouteFamilies::default();
+        families.register(&mut registry);
         let upstream = Family::<StatusLabel, Counter>::default();
         registry.register("upstream_requests", "Requests sent to upstream", upstream.clone());
         let by_status = |status| upstream.get_or_create_owned(&StatusLabel { status });
@@ -273,7 +92,8 @@ impl Metrics {
             routes: RwLock::default(),
             upstream_requests: STATUS_CLASSES.map(by_status),
             upstream_failures: by_status("none"),
-            saved_bytes: Counter::default(),
+            saved_bytes: sharded::Counter::default(),
+            front_hits: sharded::Counter::default(),
             invalidations: Family::default(),
             evictions: Family::default(),
             cache_entries: Gauge::default(),
@@ -295,6 +115,8 @@ impl Metrics {
             "Bytes of bodies that upstream did not have to send",
             saved,
         );
+        let front_hits = self.front_hits.clone();
+        registry.register("front_hits", "Hits answered by the front, without the proxy", front_hits);
         registry.register("invalidations", "Invalidations by what caused them", self.invalidations.clone());
         registry.register("cache_evictions", "Entries that left the cache", self.evictions.clone());
         registry.register("cache_entries", "Entries in the cache", self.cache_entries.clone());
@@ -338,7 +160,12 @@ impl Metrics {
 
     /// Counts bytes of a body that came from the cache.
     pub fn saved(&self, bytes: u64) {
-        self.saved_bytes.inc_by(bytes);
+        self.saved_bytes.add(bytes);
+    }
+
+    /// Counts a hit that the front answered, without the proxy.
+    pub fn front_hit(&self) {
+        self.front_hits.add(1);
     }
 
     /// Counts an invalidation.

@@ -121,6 +121,11 @@ impl Client {
         })))
     }
 
+    /// What requests to upstream carry as `Host`.
+    pub fn host_header(&self) -> &HeaderValue {
+        &self.0.host_header
+    }
+
     /// Sends `request`, whose URI is a path and query, to upstream and waits
     /// for the response's head. The base path and `Host` are added here.
     ///

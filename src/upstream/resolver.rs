@@ -110,15 +110,15 @@ impl Resolver {
     ///
     /// [`ResolveError`] where no lookup has ever succeeded and the last one failed.
     pub async fn addresses(self: &Arc<Self>) -> Result<Arc<[SocketAddr]>, ResolveError> {
+        if let Some(ordered) = self.known(&mut self.state.lock()) {
+            return Ok(ordered);
+        }
         let mut ended = self.ended.subscribe();
         let mut waited = false;
         loop {
             {
                 let mut state = self.state.lock();
-                if let Some(ordered) = state.ordered.clone() {
-                    if state.due(REFRESH_AFTER) {
-                        self.look(&mut state);
-                    }
+                if let Some(ordered) = self.known(&mut state) {
                     return Ok(ordered);
                 }
                 match &state.failure {
@@ -130,6 +130,15 @@ impl Resolver {
             // The sender lives in `self`: this cannot fail.
             let _ = ended.changed().await;
         }
+    }
+
+    /// What the last good lookup gave; where that is old, another one is started.
+    fn known(self: &Arc<Self>, state: &mut State) -> Option<Arc<[SocketAddr]>> {
+        let ordered = state.ordered.clone()?;
+        if state.due(REFRESH_AFTER) {
+            self.look(state);
+        }
+        Some(ordered)
     }
 
     /// Says that `address` could not be connected to: it is tried last for a

@@ -6,12 +6,14 @@
 
 pub mod backend;
 pub mod faulty;
+pub mod front;
 pub mod http;
 pub mod process;
 pub mod redis;
 pub mod relay;
 pub mod script;
 pub mod sluice;
+pub mod spelled;
 pub mod story;
 pub mod token;
 

@@ -5,7 +5,7 @@ use crate::tag::TagId;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn key() -> Key {
-    Key::from([7; 32])
+    Key::from([7; 16])
 }
 
 fn collapse() -> Arc<Collapse<u32>> {
@@ -119,7 +119,7 @@ fn waiters_are_bounded_each_flight_and_altogether() {
     let limits = CollapseLimits { waiters_per_flight: 2, waiters: 3, ..CollapseLimits::default() };
     let collapse: Arc<Collapse<u32>> = Collapse::new(limits);
     let (tags, now) = (Snapshot::default(), Instant::now());
-    let other = Key::from([8; 32]);
+    let other = Key::from([8; 16]);
     let _leaders = [&key(), &other].map(|key| lead(collapse.join(key, false, &tags, now)));
     let first = waiter(collapse.join(&key(), false, &tags, now));
     let _second = waiter(collapse.join(&key(), false, &tags, now));

@@ -1,4 +1,6 @@
 use super::*;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use crate::cache::entry::EntryParts;
 use crate::cache::freshness::Lifetimes;
 use crate::cache::generation::Snapshot;
@@ -41,10 +43,56 @@ fn object() -> Entry {
     entry_of(&lines, b"0123456789", false)
 }
 
-fn read(entry: &Entry, head: bool, dialect: Dialect, lines: &[(&'static str, &'static str)]) -> Delivery {
-    let vary = VaryNames::new(dialect, dialect == Dialect::Rest, &[], false);
+/// An answer as the client sees it.
+#[derive(Default)]
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl HeadWriter for Answer {
+    fn status(&mut self, status: StatusCode) {
+        self.status = status;
+    }
+
+    fn field(&mut self, name: &'static str, value: &[u8]) {
+        self.headers.append(name, HeaderValue::from_bytes(value).unwrap());
+    }
+
+    fn line(&mut self, line: Line<'_>) {
+        let name = HeaderName::from_bytes(line.name()).unwrap();
+        self.headers.append(name, HeaderValue::from_bytes(line.value()).unwrap());
+    }
+}
+
+fn delivered(
+    entry: &Entry,
+    encoded: Option<(Coding, Bytes)>,
+    head: bool,
+    dialect: Dialect,
+    vary: &VaryNames,
+    lines: &[(&'static str, &'static str)],
+) -> Answer {
     let headers = headers(lines);
-    deliver(entry, None, &Reading { head, headers: &headers, dialect, vary: &vary }, Timestamp(NOW.0 + 5000))
+    let conditions = Conditions::of(&headers);
+    let grant = Grant { allow_origin: Some(b"*") };
+    let reading =
+        Reading { head, conditions: &conditions, dialect, vary, grant, status: CacheStatus::hit(5000) };
+    let mut answer = Answer::default();
+    let delivery = deliver(entry, encoded, &reading, Timestamp(NOW.0 + 5000), &mut answer);
+    assert_eq!(delivery.status, answer.status);
+    answer.body = match delivery.body {
+        DeliveredBody::None => Vec::new(),
+        DeliveredBody::Own(first, end) => entry.body()[first..end].to_vec(),
+        DeliveredBody::Encoded(body) => body.to_vec(),
+    };
+    answer
+}
+
+fn read(entry: &Entry, head: bool, dialect: Dialect, lines: &[(&'static str, &'static str)]) -> Answer {
+    let vary = VaryNames::new(dialect, dialect == Dialect::Rest, &[], false);
+    delivered(entry, None, head, dialect, &vary, lines)
 }
 
 #[test]
@@ -73,15 +121,18 @@ fn vary_is_merged_and_names_the_encoding_of_what_may_be_compressed() {
     let lines = [("content-type", "text/csv"), ("vary", "Accept-Encoding, X-Other"), ("vary", "Accept")];
     let route = [HeaderName::from_static("x-tenant")];
     let vary = VaryNames::new(Dialect::Render, false, &route, true);
-    let none = HeaderMap::new();
-    let reading = Reading { head: false, headers: &none, dialect: Dialect::Render, vary: &vary };
+    let vary_of = |entry: &Entry| {
+        let answer = delivered(entry, None, false, Dialect::Render, &vary, &[]);
+        assert_eq!(answer.headers.get_all("vary").iter().count(), 1);
+        answer.headers["vary"].to_str().unwrap().to_owned()
+    };
     let large = vec![b'a'; 4096];
-    let merged = deliver(&entry_of(&lines, &large, false), None, &reading, NOW);
-    assert_eq!(merged.headers["vary"], "accept, x-tenant, origin, accept-encoding, x-other");
-    let own = deliver(&entry_of(&lines[..1], &large, false), None, &reading, NOW);
-    assert_eq!(own.headers["vary"], "accept, x-tenant, origin, accept-encoding");
-    let small = deliver(&entry_of(&lines[..1], b"a", false), None, &reading, NOW);
-    assert_eq!(small.headers["vary"], "accept, x-tenant, origin");
+    let merged = vary_of(&entry_of(&lines, &large, false));
+    assert_eq!(merged, "accept, x-tenant, origin, accept-encoding, x-other");
+    let own = vary_of(&entry_of(&lines[..1], &large, false));
+    assert_eq!(own, "accept, x-tenant, origin, accept-encoding");
+    let small = vary_of(&entry_of(&lines[..1], b"a", false));
+    assert_eq!(small, "accept, x-tenant, origin");
 }
 
 #[test]
@@ -93,7 +144,9 @@ fn a_client_that_has_it_gets_304() {
     assert!(delivery.body.is_empty());
     let mut names: Vec<&str> = delivery.headers.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["age", "cache-control", "content-range", "etag", "vary"]);
+    let cors = ["access-control-allow-origin", "access-control-expose-headers"];
+    let others = ["age", "cache-control", "cache-status", "content-range", "etag", "vary"];
+    assert_eq!(names, [&cors[..], &others[..]].concat());
 
     let counted =
         entry_of(&[("content-type", "application/json"), ("content-range", "0-0/1")], b"[{\"id\":1}]", false);
@@ -139,12 +192,22 @@ fn objects_are_cut_and_rows_are_not() {
 #[test]
 fn a_compressed_body_weakens_the_tag() {
     let vary = VaryNames::new(Dialect::Object, false, &[], false);
-    let none = HeaderMap::new();
-    let reading = Reading { head: false, headers: &none, dialect: Dialect::Object, vary: &vary };
-    let delivery = deliver(&object(), Some((Coding::Gzip, Bytes::from_static(b"zz"))), &reading, NOW);
+    let encoded = Some((Coding::Gzip, Bytes::from_static(b"zz")));
+    let delivery = delivered(&object(), encoded, false, Dialect::Object, &vary, &[]);
     assert_eq!(delivery.headers["etag"], "W/\"md5\"");
     assert_eq!(delivery.headers["content-encoding"], "gzip");
     assert_eq!(delivery.headers["content-length"], "2");
     assert!(!delivery.headers.contains_key("accept-ranges"));
     assert_eq!(&delivery.body[..], b"zz");
+}
+
+#[test]
+fn upstreams_lists_are_merged_and_its_own_members_stay() {
+    let lines = [("access-control-expose-headers", "X-Total"), ("cache-status", "edge; hit")];
+    let answer = read(&entry_of(&lines, b"[]", false), false, Dialect::Rest, &[]);
+    let exposed = answer.headers["access-control-expose-headers"].to_str().unwrap();
+    assert!(exposed.starts_with("X-Total, Age, "), "{exposed}");
+    let statuses: Vec<_> = answer.headers.get_all("cache-status").iter().collect();
+    assert_eq!(statuses, ["edge; hit", "sluice; hit; ttl=5"]);
+    assert_eq!(answer.headers["access-control-allow-origin"], "*");
 }

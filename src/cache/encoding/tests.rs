@@ -1,7 +1,4 @@
 use super::*;
-use crate::cache::entry::EntryParts;
-use crate::cache::freshness::Lifetimes;
-use crate::cache::generation::Snapshot;
 use std::io::Read;
 
 fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -9,18 +6,6 @@ fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         map.append(*name, HeaderValue::from_static(value));
         map
     })
-}
-
-fn entry(lines: &[(&'static str, &'static str)], len: usize) -> Entry {
-    Entry::new(&EntryParts {
-        status: StatusCode::OK,
-        headers: &headers(lines),
-        body: &vec![b'a'; len],
-        head_only: false,
-        lifetimes: Lifetimes::default(),
-        tags: &Snapshot::default(),
-    })
-    .unwrap()
 }
 
 #[test]
@@ -56,8 +41,7 @@ fn the_heaviest_coding_wins() {
 #[test]
 fn only_plain_text_of_a_fair_size_is_compressed() {
     let json = ("content-type", "application/vnd.pgrst.object+json; charset=utf-8");
-    let accepts = headers(&[("accept-encoding", "gzip")]);
-    let negotiated = |lines: &[_], len| negotiate(&entry(lines, len), &accepts).is_some();
+    let negotiated = |lines: &[_], len| is_compressible(StatusCode::OK, &headers(lines), len);
     assert!(negotiated(&[json], MIN_BODY));
     assert!(!negotiated(&[json], MIN_BODY - 1));
     assert!(!negotiated(&[json], MAX_BODY + 1));
@@ -76,7 +60,12 @@ fn only_plain_text_of_a_fair_size_is_compressed() {
     assert!(!negotiated(&[json, ("cache-control", "max-age=5, no-transform")], 2000));
     assert!(!negotiated(&[json, ("content-digest", "sha-256=:x:")], 2000));
     let ranged = headers(&[("accept-encoding", "gzip"), ("range", "bytes=0-1")]);
-    assert_eq!(negotiate(&entry(&[json], 2000), &ranged), None);
+    assert_eq!(negotiate(&ranged), None);
+    assert_eq!(negotiate(&headers(&[("accept-encoding", "gzip")])), Some(Coding::Gzip));
+    let in_bytes = headers(&[json, ("content-range", "bytes 0-1999/9000")]);
+    assert!(!is_compressible(StatusCode::PARTIAL_CONTENT, &in_bytes, 2000));
+    let in_rows = headers(&[json, ("content-range", "0-9/90")]);
+    assert!(is_compressible(StatusCode::PARTIAL_CONTENT, &in_rows, 2000));
 }
 
 #[test]

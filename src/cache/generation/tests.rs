@@ -13,24 +13,34 @@ fn an_entry_dies_with_any_of_its_tags() {
     let (generations, now) = (Generations::new(), Instant::now());
     let snapshot = generations.read(&set(&[1, 2, u64::MAX]), now);
     generations.advance(&tags(&[3]));
-    assert!(generations.is_current(&snapshot));
+    assert!(generations.is_current(snapshot.iter()));
     generations.advance(&tags(&[u64::MAX]));
-    assert!(!generations.is_current(&snapshot));
+    assert!(!generations.is_current(snapshot.iter()));
     let later = generations.read(&set(&[1, 2, u64::MAX]), now);
-    assert!(generations.is_current(&later));
+    assert!(generations.is_current(later.iter()));
     generations.advance(&tags(&[2]));
-    assert!(!generations.is_current(&later));
-    assert!(!generations.is_current(&snapshot), "a generation came back");
+    assert!(!generations.is_current(later.iter()));
+    assert!(!generations.is_current(snapshot.iter()), "a generation came back");
 }
 
 #[test]
-fn a_snapshot_names_its_tags_whatever_their_order() {
+fn a_snapshot_holds_each_tag_once_and_in_order() {
     let generations = Generations::new();
     let snapshot = generations.read(&set(&[3, 1, 2, 1]), Instant::now());
-    assert!(snapshot.names(&set(&[1, 2, 3])));
-    assert!(!snapshot.names(&set(&[1, 2])));
-    assert!(!snapshot.names(&set(&[1, 2, 3, 4])));
-    assert!(snapshot.narrowed_to(&set(&[1, 3, 9])).names(&set(&[1, 3])));
+    let named = |snapshot: &Snapshot| snapshot.iter().map(|(tag, _)| tag.0).collect::<Vec<_>>();
+    assert_eq!(named(&snapshot), [1, 2, 3]);
+    assert_eq!(named(&snapshot.narrowed_to(&set(&[1, 3, 9]))), [1, 3]);
+    assert_eq!(named(&Snapshot::carried(snapshot.iter())), [1, 2, 3]);
+}
+
+#[test]
+fn fingerprints_tell_sets_apart() {
+    let sets = [&[][..], &[0], &[1], &[2], &[1, 2], &[2, 4], &[1, 2, 3], &[1, 3], &[u64::MAX]];
+    let mut prints: Vec<u64> =
+        sets.iter().map(|ids| fingerprint(set(ids).as_slice().iter().copied())).collect();
+    prints.sort_unstable();
+    prints.dedup();
+    assert_eq!(prints.len(), sets.len());
 }
 
 #[test]

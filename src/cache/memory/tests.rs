@@ -1,12 +1,12 @@
 use super::*;
 use crate::cache::entry::EntryParts;
 use crate::cache::freshness::Lifetimes;
-use crate::cache::generation::Snapshot;
+use crate::cache::generation::{EntryTags, Snapshot};
 use crate::tag::TagId;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::time::Instant;
 
-fn entry(body: &[u8], head_only: bool, empty: bool, tags: &Snapshot) -> Arc<Entry> {
+fn entry(body: &[u8], head_only: bool, empty: bool, tags: &Snapshot) -> Entry {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("application/json; charset=utf-8"));
     let parts = EntryParts {
@@ -17,15 +17,16 @@ fn entry(body: &[u8], head_only: bool, empty: bool, tags: &Snapshot) -> Arc<Entr
         lifetimes: Lifetimes { empty, ..Lifetimes::default() },
         tags,
     };
-    Arc::new(Entry::new(&parts).unwrap())
+    Entry::new(&parts).unwrap()
 }
 
 fn key(number: u64) -> Key {
-    Key::from(*blake3::hash(&number.to_le_bytes()).as_bytes())
+    let hash = blake3::hash(&number.to_le_bytes());
+    Key::from(<[u8; 16]>::try_from(&hash.as_bytes()[..16]).unwrap())
 }
 
-fn untagged() -> EntryTags {
-    EntryTags::new(&[], &[])
+fn untagged() -> TagPrints {
+    EntryTags::new(&[], &[]).prints()
 }
 
 #[test]
@@ -34,13 +35,13 @@ fn an_entry_is_found_until_one_of_its_tags_moves() {
     let tags = EntryTags::new(&[TagId(1)], &[TagId(2)]);
     let snapshot = generations.read(tags.of(false), Instant::now());
     memory.insert(key(1), entry(b"a", false, false, &snapshot));
-    assert!(memory.get(&key(1), &tags, false, &generations).is_some());
+    assert!(memory.get(&key(1), tags.prints(), false, &generations).is_some());
     generations.advance(&[TagId(2)]);
-    assert!(memory.get(&key(1), &tags, false, &generations).is_some());
+    assert!(memory.get(&key(1), tags.prints(), false, &generations).is_some());
     let other_tags = EntryTags::new(&[TagId(1), TagId(3)], &[]);
-    assert!(memory.get(&key(1), &other_tags, false, &generations).is_none());
+    assert!(memory.get(&key(1), other_tags.prints(), false, &generations).is_none());
     generations.advance(&[TagId(1)]);
-    assert!(memory.get(&key(1), &tags, false, &generations).is_none());
+    assert!(memory.get(&key(1), tags.prints(), false, &generations).is_none());
     assert_eq!((memory.entries(), memory.evictions(EvictionReason::Invalidated)), (0, 1));
 }
 
@@ -50,17 +51,17 @@ fn an_empty_answer_dies_with_the_tags_of_emptiness() {
     let tags = EntryTags::new(&[TagId(1)], &[TagId(2)]);
     let snapshot = generations.read(tags.all(), Instant::now());
     memory.insert(key(1), entry(b"[]", false, true, &snapshot));
-    assert!(memory.get(&key(1), &tags, false, &generations).is_some());
+    assert!(memory.get(&key(1), tags.prints(), false, &generations).is_some());
     generations.advance(&[TagId(2)]);
-    assert!(memory.get(&key(1), &tags, false, &generations).is_none());
+    assert!(memory.get(&key(1), tags.prints(), false, &generations).is_none());
 }
 
 #[test]
 fn what_a_head_filled_answers_heads_alone() {
     let (memory, generations) = (Memory::new(1 << 20), Generations::new());
     memory.insert(key(1), entry(b"", true, false, &Snapshot::default()));
-    assert!(memory.get(&key(1), &untagged(), true, &generations).is_some());
-    assert!(memory.get(&key(1), &untagged(), false, &generations).is_none());
+    assert!(memory.get(&key(1), untagged(), true, &generations).is_some());
+    assert!(memory.get(&key(1), untagged(), false, &generations).is_none());
 }
 
 #[test]
@@ -86,7 +87,7 @@ fn a_hundred_thousand_small_entries_fit_and_the_budget_holds() {
     for number in 100_000..150_000 {
         memory.insert(key(number), entry(&[b'a'; 1024], false, false, &Snapshot::default()));
         // Whoever was just told that it is stored finds it.
-        assert!(memory.get(&key(number), &untagged(), false, &generations).is_some(), "{number}");
+        assert!(memory.get(&key(number), untagged(), false, &generations).is_some(), "{number}");
     }
     assert!(memory.bytes() <= budget, "{}", memory.bytes());
     assert!(memory.bytes() > budget / 10 * 9);
@@ -101,7 +102,7 @@ fn entries_in_use_outlive_a_scan() {
     }
     for number in 1000..20_000 {
         memory.insert(key(number), entry(&[b'a'; 1024], false, false, &Snapshot::default()));
-        assert!(memory.get(&key(number % 100), &untagged(), false, &generations).is_some(), "{number}");
+        assert!(memory.get(&key(number % 100), untagged(), false, &generations).is_some(), "{number}");
     }
 }
 
@@ -111,10 +112,10 @@ fn sizes_and_replacements_are_accounted() {
     memory.insert(key(1), entry(b"a", false, false, &Snapshot::default()));
     memory.insert(key(1), entry(b"bb", false, false, &Snapshot::default()));
     assert_eq!((memory.entries(), memory.evictions(EvictionReason::Capacity)), (1, 0));
-    assert_eq!(&memory.get(&key(1), &untagged(), false, &generations).unwrap().body()[..], b"bb");
+    assert_eq!(memory.get(&key(1), untagged(), false, &generations).unwrap().body(), b"bb");
     memory.insert(key(1), entry(&vec![0; 2 << 20], false, false, &Snapshot::default()));
     assert_eq!(memory.evictions(EvictionReason::TooLarge), 1);
-    assert!(memory.get(&key(1), &untagged(), false, &generations).is_none(), "the older answer is gone too");
+    assert!(memory.get(&key(1), untagged(), false, &generations).is_none(), "the older answer is gone too");
     memory.insert(key(2), entry(b"a", false, false, &Snapshot::default()));
     memory.remove(&key(2));
     assert_eq!((memory.entries(), memory.bytes(), memory.evictions(EvictionReason::Removed)), (0, 0, 1));
@@ -124,6 +125,6 @@ fn sizes_and_replacements_are_accounted() {
 fn no_budget_stores_nothing() {
     let (memory, generations) = (Memory::new(0), Generations::new());
     memory.insert(key(1), entry(b"a", false, false, &Snapshot::default()));
-    assert!(memory.get(&key(1), &untagged(), false, &generations).is_none());
+    assert!(memory.get(&key(1), untagged(), false, &generations).is_none());
     assert_eq!((memory.entries(), memory.bytes()), (0, 0));
 }

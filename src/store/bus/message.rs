@@ -88,7 +88,7 @@ impl Message {
                 fits.then_some(Message::Tags { origin, hold, tags })
             }
             REMOVED => {
-                let key = <[u8; 32]>::try_from(rest).ok()?;
+                let key = <[u8; 16]>::try_from(rest).ok()?;
                 Some(Message::Removed { key: Key::from(key) })
             }
             _ => None,
@@ -111,7 +111,7 @@ mod tests {
         }
 
         #[test]
-        fn a_key_comes_back(key: [u8; 32]) {
+        fn a_key_comes_back(key: [u8; 16]) {
             let key = Key::from(key);
             let bytes = Message::removed(&key);
             prop_assert_eq!(Message::decode(&bytes), Ok(Message::Removed { key }));
@@ -121,7 +121,7 @@ mod tests {
         fn a_message_cut_short_or_longer_is_never_half_understood(tags in prop::collection::vec(any::<u64>().prop_map(TagId), 1..5), less in 1_usize..8) {
             let bytes = Message::tags(1, Duration::ZERO, &tags);
             prop_assert!(Message::decode(&bytes[..bytes.len() - less]).is_err());
-            let removed = Message::removed(&Key::from([7; 32]));
+            let removed = Message::removed(&Key::from([7; 16]));
             prop_assert!(Message::decode(&removed[..removed.len() - less]).is_err());
             prop_assert!(Message::decode(&[removed, vec![0; less]].concat()).is_err());
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, SingleNodeRoutingInfo, SlotAddr};
-use redis::{PushInfo, PushKind, RedisResult, Value, from_redis_value};
+use redis::{Pipeline, PushInfo, PushKind, RedisResult, Value, from_redis_value};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -120,6 +120,16 @@ impl CommandConnection {
             Self::Single(connection) => script.run_on(&mut connection.clone(), keys, arguments).await,
             Self::Cluster(connection) => script.run_on(&mut connection.clone(), keys, arguments).await,
         }
+    }
+
+    /// Sends `questions` at once. Their answers in order, an error where one of them is one.
+    pub(in crate::store) async fn ask(&self, questions: &Pipeline) -> RedisResult<Vec<Value>> {
+        let count = questions.len();
+        let answers = match self {
+            Self::Single(connection) => connection.clone().req_packed_commands(questions, 0, count).await,
+            Self::Cluster(connection) => connection.clone().req_packed_commands(questions, 0, count).await,
+        };
+        answers?.into_iter().map(Value::extract_error).collect()
     }
 }
 

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const KEY: [u8; 32] = [5; 32];
+const KEY: [u8; 16] = [5; 16];
 
 fn key() -> Key {
     Key::from(KEY)
@@ -117,7 +117,7 @@ fn what_no_lookup_may_find_is_not_sealed() {
 #[test]
 fn another_keys_envelope_is_refused() {
     let envelope = Envelope::read(sealed(b"entry").into()).unwrap();
-    assert_eq!(envelope.open(&Key::from([6; 32]), MAX_ENTRY), Err(OpenError::Checksum));
+    assert_eq!(envelope.open(&Key::from([6; 16]), MAX_ENTRY), Err(OpenError::Checksum));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::store::stamp::{ReplicationId, Stamp};
 const REPLICATION: &[u8] = b"000000000000000000000000000000010123abcd";
 
 fn key() -> Key {
-    Key::from([5; 32])
+    Key::from([5; 16])
 }
 
 fn text(bytes: &[u8]) -> Value {

@@ -13,15 +13,16 @@ pub(super) const INLINE: usize = 256 << 10;
 
 /// What a fill brought as it goes to Redis, with the tags of what it turned out to be.
 pub(super) async fn sealed(filled: &Filled<'_>) -> Result<Vec<u8>, SealError> {
-    let (key, entry, empty) = (*filled.key, filled.entry.clone(), filled.empty);
+    let (key, entry, empty) = (*filled.key, filled.entry, filled.empty);
     let tags = filled.tags.of(empty);
     let stamps = filled.stamps.narrowed_to(tags);
     if stamps.iter().len() < tags.as_slice().len() {
         return Err(SealError::Incomplete);
     }
     if entry.len() <= INLINE || entry.len() > MAX_ENTRY {
-        return envelope::seal(&key, &stamps, empty, &entry);
+        return envelope::seal(&key, &stamps, empty, entry);
     }
+    let entry = entry.to_vec();
     let sealing = tokio::task::spawn_blocking(move || envelope::seal(&key, &stamps, empty, &entry));
     // It ends early only with the process.
     sealing.await.unwrap_or(Err(SealError::Incomplete))

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 fn text(metrics: &Metrics) -> String {
@@ -13,6 +15,7 @@ fn names_and_labels_are_the_documented_ones() {
     metrics.upstream_request(Some(StatusCode::BAD_GATEWAY));
     metrics.upstream_request(None);
     metrics.saved(1000);
+    metrics.front_hit();
     metrics.invalidation(InvalidationSource::Write);
     metrics.set_evicted("size", 3);
     metrics.set_cache(7, 4096);
@@ -30,6 +33,7 @@ fn names_and_labels_are_the_documented_ones() {
         r#"sluice_upstream_requests_total{status="5xx"} 1"#,
         r#"sluice_upstream_requests_total{status="none"} 1"#,
         "sluice_upstream_saved_bytes_total 1000",
+        "sluice_front_hits_total 1",
         r#"sluice_invalidations_total{source="write"} 1"#,
         r#"sluice_cache_evictions_total{reason="size"} 3"#,
         "sluice_cache_entries 7",
