@@ -12,6 +12,7 @@
 
 pub mod cache_status;
 pub mod collapse;
+mod decimal;
 pub mod deliver;
 pub mod directives;
 pub mod encoding;

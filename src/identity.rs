@@ -259,15 +259,16 @@ impl Authenticator {
     ///
     /// [`Refusal`]: the request bypasses.
     pub fn admit(&self, caller: &Caller, now: SystemTime) -> Result<(), Refusal> {
+        let keys = self.keys.load();
         match &caller.identity {
-            Identity::Token(token) => self.still_holds(token, now)?,
+            Identity::Token(token) => self.still_holds(&keys, token, now)?,
             Identity::UnverifiableToken(token) if token.lifetime.has_ended(now) => {
                 return Err(Refusal::ExpiredToken);
             }
             Identity::UnverifiableToken(_) | Identity::Key(_) | Identity::Anonymous => {}
         }
         if let ApiKey::Verified(key) = &caller.api_key {
-            self.still_holds(key, now).map_err(|_| Refusal::ApiKey)?;
+            self.still_holds(&keys, key, now).map_err(|_| Refusal::ApiKey)?;
         }
         if self.api_keys.is_good(&caller.api_key, caller.company(), now) {
             Ok(())
@@ -313,9 +314,9 @@ impl Authenticator {
         self.refresh.lock().claim(&self.keys.load(), now)
     }
 
-    fn still_holds(&self, token: &VerifiedToken, now: SystemTime) -> Result<(), Refusal> {
+    fn still_holds(&self, keys: &KeyRing, token: &VerifiedToken, now: SystemTime) -> Result<(), Refusal> {
         token.lifetime.check(now, self.leeway)?;
-        if self.keys.load().holds(&token.key, now) { Ok(()) } else { Err(Refusal::InvalidToken) }
+        if keys.holds(&token.key, now) { Ok(()) } else { Err(Refusal::InvalidToken) }
     }
 
     /// Reads and verifies a token, or remembers that it was verified.

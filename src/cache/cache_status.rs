@@ -1,13 +1,12 @@
 //! `Cache-Status` (RFC 9211): what the cache did, told to the client.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use http::{HeaderValue, StatusCode};
+use smallvec::SmallVec;
 
+use super::decimal::Decimal;
 use super::key::Key;
-
-/// Most members are no longer, in bytes; for those that are, memory is taken a second time.
-const TYPICAL_LENGTH: usize = 64;
 
 /// Why a request went upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,66 +110,74 @@ impl<'a> CacheStatus<'a> {
 
     /// The member as a header's value.
     pub fn header_value(&self) -> HeaderValue {
-        let mut text = String::with_capacity(TYPICAL_LENGTH);
-        // Writing to a string never fails. What is printed is always visible
-        // ASCII; the fallback keeps this total.
-        let _ = write!(text, "{self}");
-        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("sluice"))
+        // What is printed is always visible ASCII; the fallback keeps this total.
+        HeaderValue::from_bytes(&self.to_bytes()).unwrap_or(HeaderValue::from_static("sluice"))
     }
-}
 
-impl fmt::Display for CacheStatus<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sluice")?;
+    /// The member as it is sent. By hand, since every hit has one.
+    pub(crate) fn to_bytes(self) -> MemberBytes {
+        let mut out = MemberBytes::from_slice(b"sluice");
         let (mut is_stored, mut is_collapsed) = (false, false);
         match self.outcome {
-            Outcome::Hit => f.write_str("; hit")?,
+            Outcome::Hit => out.extend_from_slice(b"; hit"),
             Outcome::Fwd { why, status, stored, collapsed } => {
-                f.write_str("; fwd=")?;
-                f.write_str(why.as_str())?;
+                out.extend_from_slice(b"; fwd=");
+                out.extend_from_slice(why.as_str().as_bytes());
                 if let Some(status) = status {
-                    write!(f, "; fwd-status={}", status.as_u16())?;
+                    out.extend_from_slice(b"; fwd-status=");
+                    out.extend_from_slice(status.as_str().as_bytes());
                 }
                 (is_stored, is_collapsed) = (stored, collapsed);
             }
         }
         if let Some(ttl) = self.ttl {
-            write!(f, "; ttl={}", ttl.div_euclid(1000))?;
+            let seconds = ttl.div_euclid(1000);
+            out.extend_from_slice(if seconds < 0 { b"; ttl=-" } else { b"; ttl=" });
+            out.extend_from_slice(Decimal::of(seconds.unsigned_abs()).as_bytes());
         }
         if is_stored {
-            f.write_str("; stored")?;
+            out.extend_from_slice(b"; stored");
         }
         if is_collapsed {
-            f.write_str("; collapsed")?;
+            out.extend_from_slice(b"; collapsed");
         }
         if let Some(detail) = self.detail {
-            f.write_str("; detail=")?;
-            write_item(f, detail)?;
+            out.extend_from_slice(b"; detail=");
+            put_item(&mut out, detail);
         }
-        match self.key {
+        if let Some(key) = self.key {
             // Hexadecimal: it may begin with a digit, as no token does.
-            Some(key) => write!(f, "; key=\"{key}\""),
-            None => Ok(()),
+            out.extend_from_slice(format!("; key=\"{key}\"").as_bytes());
         }
+        out
     }
 }
 
-/// Writes a token where `text` is one, else a string (RFC 9651, sections 3.3.3
+/// A member's bytes: most fit.
+pub(crate) type MemberBytes = SmallVec<[u8; 64]>;
+
+impl fmt::Display for CacheStatus<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.to_bytes()))
+    }
+}
+
+/// Appends a token where `text` is one, else a string (RFC 9651, sections 3.3.3
 /// and 3.3.4). What a string can't hold is left out.
-fn write_item(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+fn put_item(out: &mut MemberBytes, text: &str) {
     let starts_token = |byte: u8| byte.is_ascii_alphabetic() || byte == b'*';
     let continues_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
     if text.bytes().next().is_some_and(starts_token) && text.bytes().all(continues_token) {
-        return f.write_str(text);
+        return out.extend_from_slice(text.as_bytes());
     }
-    f.write_str("\"")?;
-    for character in text.chars().filter(|character| matches!(character, ' '..='~')) {
-        if matches!(character, '"' | '\\') {
-            f.write_str("\\")?;
+    out.push(b'"');
+    for byte in text.bytes().filter(|byte| matches!(byte, b' '..=b'~')) {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
         }
-        write!(f, "{character}")?;
+        out.push(byte);
     }
-    f.write_str("\"")
+    out.push(b'"');
 }
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 
 mod vary;
 
-use std::fmt::{self, Write};
-
 use bytes::Bytes;
 use http::StatusCode;
 use smallvec::SmallVec;
@@ -11,8 +9,9 @@ use smallvec::SmallVec;
 pub use self::vary::VaryNames;
 use super::Timestamp;
 use super::cache_status::CacheStatus;
+use super::decimal::Decimal;
 use super::encoding::Coding;
-use super::entry::{Entry, Line};
+use super::entry::{Entry, Line, Role};
 use super::precondition::{Conditions, Span, Validators};
 use crate::cors::{self, Grant};
 use crate::request::Dialect;
@@ -84,7 +83,7 @@ pub fn deliver(
     let own = stored.validators();
     if reading.conditions.is_not_modified(&own) {
         out.status(StatusCode::NOT_MODIFIED);
-        stored.write(entry, reading, now, out, |name| is_kept_in_304(name, own.etag.is_some()));
+        stored.write(entry, reading, now, out, |role| is_kept_in_304(role, own.etag.is_some()));
         return Delivery { status: StatusCode::NOT_MODIFIED, body: DeliveredBody::None };
     }
     let (answered, range, body) = match &encoded {
@@ -93,9 +92,9 @@ pub fn deliver(
     };
     out.status(answered);
     let compressed = encoded.is_some();
-    let stays = |name: &[u8]| match name {
-        b"content-range" => range.is_none(),
-        b"accept-ranges" => !compressed,
+    let stays = |role| match role {
+        Role::ContentRange => range.is_none(),
+        Role::AcceptRanges => !compressed,
         _ => true,
     };
     stored.write(entry, reading, now, out, stays);
@@ -140,11 +139,15 @@ fn cut(
 /// The headers of a 304 (RFC 9110, section 15.4.5), and those that each hop
 /// adds. PostgREST's counts are among them, since scripts that revalidate by
 /// themselves read them there.
-fn is_kept_in_304(name: &[u8], has_etag: bool) -> bool {
-    match name {
-        b"cache-control" | b"content-location" | b"content-range" | b"date" | b"expires"
-        | b"cache-status" => true,
-        b"last-modified" => !has_etag,
+fn is_kept_in_304(role: Role, has_etag: bool) -> bool {
+    match role {
+        Role::CacheControl
+        | Role::CacheStatus
+        | Role::ContentLocation
+        | Role::ContentRange
+        | Role::Date
+        | Role::Expires => true,
+        Role::LastModified => !has_etag,
         _ => false,
     }
 }
@@ -184,13 +187,13 @@ impl<'a> Stored<'a> {
         let (mut vary, mut exposed) = (SmallVec::new(), SmallVec::new());
         for line in entry.lines() {
             let value = line.value();
-            match line.name() {
-                b"etag" => etag = etag.or(Some(value)),
-                b"last-modified" => (modified, modifications) = (Some(value), modifications + 1),
-                b"date" => (date, dates) = (Some(value), dates + 1),
-                b"cache-control" => says_how_to_cache = true,
-                b"vary" => vary.push(value),
-                b"access-control-expose-headers" => exposed.push(value),
+            match line.role() {
+                Role::Etag => etag = etag.or(Some(value)),
+                Role::LastModified => (modified, modifications) = (Some(value), modifications + 1),
+                Role::Date => (date, dates) = (Some(value), dates + 1),
+                Role::CacheControl => says_how_to_cache = true,
+                Role::Vary => vary.push(value),
+                Role::Exposed => exposed.push(value),
                 _ => {}
             }
         }
@@ -219,11 +222,11 @@ impl<'a> Stored<'a> {
         reading: &Reading<'_>,
         now: Timestamp,
         out: &mut impl HeadWriter,
-        keeps: impl Fn(&[u8]) -> bool,
+        keeps: impl Fn(Role) -> bool,
     ) {
         for line in entry.lines() {
-            let name = line.name();
-            if !matches!(name, b"etag" | b"vary" | b"access-control-expose-headers") && keeps(name) {
+            let role = line.role();
+            if !matches!(role, Role::Etag | Role::Vary | Role::Exposed) && keeps(role) {
                 out.line(line);
             }
         }
@@ -244,45 +247,7 @@ impl<'a> Stored<'a> {
             Some(list) => out.field(EXPOSE_HEADERS, &list),
             None => self.exposed.iter().for_each(|list| out.field(EXPOSE_HEADERS, list)),
         }
-        let mut status = Text::default();
-        // Writing to memory does not fail.
-        let _ = write!(status, "{}", reading.status);
-        out.field("cache-status", &status.0);
-    }
-}
-
-/// A short value that is printed.
-#[derive(Default)]
-struct Text(SmallVec<[u8; 64]>);
-
-impl fmt::Write for Text {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
-    }
-}
-
-/// A number in decimal digits.
-struct Decimal {
-    digits: [u8; 20],
-    begin: usize,
-}
-
-impl Decimal {
-    fn of(mut number: u64) -> Self {
-        let (mut digits, mut begin) = ([b'0'; 20], 20);
-        loop {
-            begin -= 1;
-            digits[begin] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                return Self { digits, begin };
-            }
-        }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.digits[self.begin..]
+        out.field("cache-status", &reading.status.to_bytes());
     }
 }
 

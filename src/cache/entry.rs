@@ -3,7 +3,7 @@
 //! ```text
 //! version 1 | flags 1 | status 2 | head's bytes 4 | body's bytes 8
 //! received 8 | initial age 8 | lifetime 8 | while revalidating 8 | if error 8 | digest 16
-//! per header: name's bytes 1 | line's bytes 4 | the line, as HTTP/1 writes it
+//! per header: name's bytes 1 | role 1 | line's bytes 4 | the line, as HTTP/1 writes it
 //! body
 //! ```
 //!
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-pub use self::lines::Line;
+pub use self::lines::{Line, Role};
 use self::lines::{Lines, put_line};
 use super::Timestamp;
 use super::encoding::is_compressible;

@@ -97,8 +97,9 @@ fn damaged_bytes_are_refused() {
     assert_eq!(damaged(3, 0xff), Err(DecodeError::Malformed("status")));
     assert_eq!(damaged(4, 9), Err(DecodeError::Length));
     assert_eq!(damaged(FIXED, 9), Err(DecodeError::Malformed("header list")));
-    assert_eq!(damaged(FIXED + 1, 9), Err(DecodeError::Malformed("header list")));
-    assert_eq!(damaged(FIXED + 5, b'E'), Err(DecodeError::Malformed("header name")));
+    assert_eq!(damaged(FIXED + 1, 0), Err(DecodeError::Malformed("header name")));
+    assert_eq!(damaged(FIXED + 2, 9), Err(DecodeError::Malformed("header list")));
+    assert_eq!(damaged(FIXED + 6, b'E'), Err(DecodeError::Malformed("header name")));
     let trailing = [&bytes[..], b"x"].concat();
     assert_eq!(Entry::decode(&trailing, &tags()), Err(DecodeError::Length));
 }
