@@ -174,6 +174,7 @@ fn is_ignorable(name: &str) -> bool {
 /// what is done with the request nor how an answer from the cache is given,
 /// unless a route's `vary` names it.
 pub fn is_immaterial(name: &str) -> bool {
+    // Those that no list below has stand here since most requests have them: they are told soonest.
     let is_looked_at = matches!(
         name,
         "accept"
@@ -330,6 +331,13 @@ pub fn hop_by_hop(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
 /// What upstream's edge says about itself, as far as it is there.
 pub fn not_passed_on(headers: &HeaderMap) -> impl Iterator<Item = &HeaderName> {
     headers.keys().filter(|name| NOT_PASSED_ON.contains(&name.as_str()))
+}
+
+/// Whether some line of `Connection` says that it is to be closed (RFC 9112, section 9.3).
+pub fn asks_to_close(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let mut options = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// Removes what upstream's edge says about itself.

@@ -7,6 +7,7 @@
 //! [`Refusal`] is never an error for the client: his request bypasses the
 //! cache, and upstream decides.
 
+mod admission;
 mod api_key;
 mod credentials;
 mod jwks;
@@ -25,6 +26,7 @@ use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+pub use self::admission::Grounds;
 use self::api_key::{ApiKey, Company, GoodKeys};
 use self::credentials::Credentials;
 pub use self::jwks::JwksError;
@@ -156,24 +158,6 @@ impl Caller {
         &self.identity
     }
 
-    /// Tells him from every other caller, and from himself with another token or key.
-    pub fn fingerprint(&self) -> [u8; 32] {
-        let identity: (&[u8], Option<Fingerprint>) = match &self.identity {
-            Identity::Token(token) => (b"token", Some(token.fingerprint)),
-            Identity::UnverifiableToken(token) => (b"unverifiable", Some(token.fingerprint)),
-            Identity::Key(key) => (b"key", Some(*key)),
-            Identity::Anonymous => (b"anonymous", None),
-        };
-        let key: (&[u8], Option<Fingerprint>) = match &self.api_key {
-            ApiKey::Unneeded => (b"unneeded", None),
-            ApiKey::Absent => (b"absent", None),
-            ApiKey::Verified(token) => (b"verified", Some(token.fingerprint)),
-            ApiKey::Opaque(key) => (b"opaque", Some(key.fingerprint)),
-        };
-        let bytes = |print: &Option<Fingerprint>| print.as_ref().map_or([0; 32], |print| *print.as_bytes());
-        *Fingerprint::of_parts(&[identity.0, &bytes(&identity.1), key.0, &bytes(&key.1)]).as_bytes()
-    }
-
     /// How the API key was sent.
     fn company(&self) -> Company {
         match self.identity {
@@ -252,31 +236,6 @@ impl Authenticator {
         Ok(Caller { identity, api_key })
     }
 
-    /// Whether the caller may be answered from the cache at `now`: his token
-    /// holds, its key still counts, and his API key is good. Asked on every hit.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal`]: the request bypasses.
-    pub fn admit(&self, caller: &Caller, now: SystemTime) -> Result<(), Refusal> {
-        let keys = self.keys.load();
-        match &caller.identity {
-            Identity::Token(token) => self.still_holds(&keys, token, now)?,
-            Identity::UnverifiableToken(token) if token.lifetime.has_ended(now) => {
-                return Err(Refusal::ExpiredToken);
-            }
-            Identity::UnverifiableToken(_) | Identity::Key(_) | Identity::Anonymous => {}
-        }
-        if let ApiKey::Verified(key) = &caller.api_key {
-            self.still_holds(&keys, key, now).map_err(|_| Refusal::ApiKey)?;
-        }
-        if self.api_keys.is_good(&caller.api_key, caller.company(), now) {
-            Ok(())
-        } else {
-            Err(Refusal::ApiKey)
-        }
-    }
-
     /// Remembers that upstream answered a request of this caller, sent with
     /// his own credentials, with a 2xx. Only such answers of `/rest/v1/` count
     /// whose request upstream looks at credentials for: no `OPTIONS`.
@@ -312,11 +271,6 @@ impl Authenticator {
     /// it; nobody else is told so for the next 10 seconds, however it ends.
     pub fn claim_jwks_refresh(&self, now: SystemTime) -> bool {
         self.refresh.lock().claim(&self.keys.load(), now)
-    }
-
-    fn still_holds(&self, keys: &KeyRing, token: &VerifiedToken, now: SystemTime) -> Result<(), Refusal> {
-        token.lifetime.check(now, self.leeway)?;
-        if keys.holds(&token.key, now) { Ok(()) } else { Err(Refusal::InvalidToken) }
     }
 
     /// Reads and verifies a token, or remembers that it was verified.

@@ -215,7 +215,7 @@ impl Draft<'_> {
         } else {
             authenticator.identify(headers, self.query, self.now)?
         };
-        let admission = authenticator.admit(&caller, self.now);
+        let admission = authenticator.admit(&caller.grounds(), self.now);
         let credentials = fill_credentials(&self.policy.scope, &caller, headers, self.query)?;
         match admission {
             Ok(()) => Ok((caller, credentials, true)),

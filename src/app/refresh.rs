@@ -45,12 +45,10 @@ pub(super) async fn forever(gateway: Arc<Gateway>) {
 }
 
 async fn keys(settings: &Settings) -> usize {
-    let authenticator = &settings.authenticator;
-    if !authenticator.claim_jwks_refresh(SystemTime::now()) {
+    if !settings.authenticator.claim_jwks_refresh(SystemTime::now()) {
         return 0;
     }
     let mut usable = 0;
-    let before = authenticator.keys_in_use(SystemTime::now());
     for (source, url) in settings.config.auth.jwks_urls.iter().enumerate() {
         let fetched = settings.client.fetch_url(url).await;
         let document = match fetched {
@@ -61,13 +59,10 @@ async fn keys(settings: &Settings) -> usize {
                 continue;
             }
         };
-        match authenticator.set_jwks(source, &document, SystemTime::now()) {
+        match settings.set_jwks(source, &document, SystemTime::now()) {
             Ok(keys) => usable += keys,
             Err(error) => tracing::warn!(url = &*masked(url), %error, "keys not understood"),
         }
-    }
-    if authenticator.keys_in_use(SystemTime::now()) != before {
-        settings.renew_edition();
     }
     usable
 }
@@ -91,11 +86,7 @@ async fn schemas(settings: &Settings) {
             }
         }
     }
-    let described = described.into_iter().collect::<Schemas>();
-    if **known != described {
-        settings.schemas.store(Arc::new(described));
-        settings.renew_edition();
-    }
+    settings.set_schemas(described.into_iter().collect::<Schemas>());
 }
 
 /// The default schema and those that routes name.

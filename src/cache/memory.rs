@@ -97,9 +97,9 @@ impl Memory {
 
     /// Keeps `entry`, in place of any other under this key. Whether its tags
     /// are current is the caller's to know; if one moves meanwhile, no lookup
-    /// finds it.
-    pub fn insert(&self, key: Key, entry: Entry) {
-        self.insert_item(key, Item::Entry(entry));
+    /// finds it. Whether there was room for it.
+    pub fn insert(&self, key: Key, entry: Entry) -> bool {
+        self.insert_item(key, Item::Entry(entry))
     }
 
     /// Keeps `entry`, which was stored elsewhere, unless what is here came later.
@@ -107,7 +107,9 @@ impl Memory {
         let is_newer = |here: &Entry| here.lifetimes().received_at > entry.lifetimes().received_at;
         match self.cache.as_ref().and_then(|cache| cache.get(&key)) {
             Some(Item::Entry(here)) if is_newer(&here) => {}
-            _ => self.insert(key, entry),
+            _ => {
+                self.insert(key, entry);
+            }
         }
     }
 
@@ -150,17 +152,19 @@ impl Memory {
         self.evictions[reason as usize].load(Ordering::Relaxed)
     }
 
-    fn insert_item(&self, key: Key, item: Item) {
-        let Some(cache) = &self.cache else { return };
-        let mut evicted = Vec::new();
+    fn insert_item(&self, key: Key, item: Item) -> bool {
+        let Some(cache) = &self.cache else { return false };
+        let (mut evicted, mut is_kept) = (Vec::new(), true);
         cache.insert_with_lifecycle(key, item.clone(), &mut evicted);
         for (left, other) in evicted {
             if left != key {
                 self.count(EvictionReason::Capacity);
             } else if other.is(&item) {
                 self.count(EvictionReason::TooLarge);
+                is_kept = false;
             }
         }
+        is_kept
     }
 
     fn remove_exactly(&self, key: &Key, entry: &Entry) {

@@ -9,7 +9,7 @@ use crate::route::HeaderGlob;
 const OF_THE_MESSAGE: &str = "it belongs to the connection or the message";
 
 /// Request headers that routes can't speak of, and why.
-const SPOKEN_FOR: [(&str, &[&str]); 5] = [
+const SPOKEN_FOR: [(&str, &[&str]); 7] = [
     (
         "it is part of the key or of the partition anyway",
         &[
@@ -39,6 +39,11 @@ const SPOKEN_FOR: [(&str, &[&str]); 5] = [
         ],
     ),
     ("`request_directives` decides about it", &["cache-control", "pragma"]),
+    ("it is meant for Sluice alone", &["sluice-debug"]),
+    (
+        "upstream is told who asks by Sluice, and a fill is nobody's",
+        &["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"],
+    ),
 ];
 
 fn why_spoken_for(name: &HeaderName) -> Option<&'static str> {

@@ -197,3 +197,55 @@ fn connection_headers_and_those_it_names_are_removed() {
     remove_not_passed_on(&mut response);
     assert_eq!(response, headers(&[("content-type", "application/json")]));
 }
+
+/// What the plan or the delivery of a GET or HEAD may read; each makes a difference somewhere.
+const LOOKED_AT: [&str; 27] = [
+    "accept",
+    "accept-encoding",
+    "accept-profile",
+    "apikey",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-length",
+    "content-profile",
+    "cookie",
+    "expect",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "origin",
+    "pragma",
+    "prefer",
+    "range",
+    "range-unit",
+    "sluice-debug",
+    "transfer-encoding",
+    "upgrade",
+    "x-http-method-override",
+    "x-upsert",
+];
+
+#[test]
+fn what_is_immaterial_is_ignorable_everywhere_and_looked_at_nowhere() {
+    assert!(!LOOKED_AT.iter().any(|name| is_immaterial(name)));
+    let names = ["user-agent", "referer", "x-client-info", "traceparent", "x-request-id", "x-forwarded-for"];
+    let more = ["sec-fetch-mode", "cf-ray", "x-b3-traceid", "content-type", "accept-language", "via", "dnt"];
+    for name in names.iter().chain(&more) {
+        assert!(is_immaterial(name), "{name}");
+        let name = HeaderName::from_static(name);
+        for (dialect, method) in
+            Dialect::ALL.into_iter().flat_map(|one| [(one, Method::GET), (one, Method::HEAD)])
+        {
+            let reading = ReadHeaders { method: &method, dialect, vary: &[] };
+            let class = reading.class(&name, &HeaderValue::from_static("x"));
+            assert_eq!(class, HeaderClass::Ignorable, "{name} {dialect:?}");
+        }
+    }
+    for unknown in ["x-tenant", "x-anything", "cf-access-token", ""] {
+        assert!(!is_immaterial(unknown), "{unknown}");
+    }
+}

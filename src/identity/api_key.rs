@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use quick_cache::sync::Cache;
 
+use super::admission::KeyProof;
 use super::token::{Fingerprint, UnverifiableToken, VerifiedToken, is_anonymous_key};
 use super::{Identity, age};
 
@@ -100,13 +101,13 @@ impl GoodKeys {
 
     /// Whether a key that was sent like this may be answered from the cache. A
     /// verified key is good here; its own life is its owner's business.
-    pub(super) fn is_good(&self, key: &ApiKey, company: Company, now: SystemTime) -> bool {
+    pub(super) fn is_good(&self, key: &KeyProof, company: Company, now: SystemTime) -> bool {
         match key {
-            ApiKey::Unneeded | ApiKey::Verified(_) => true,
-            ApiKey::Absent => self.was_learned(None, company, now),
-            ApiKey::Opaque(key) => {
-                !key.token.is_some_and(|token| token.lifetime.has_ended(now))
-                    && (key.is_listed || self.was_learned(Some(key.fingerprint), company, now))
+            KeyProof::Unneeded | KeyProof::Signed(_) => true,
+            KeyProof::Absent => self.was_learned(None, company, now),
+            KeyProof::Opaque { fingerprint, is_listed, lifetime } => {
+                !lifetime.is_some_and(|lifetime| lifetime.has_ended(now))
+                    && (*is_listed || self.was_learned(Some(*fingerprint), company, now))
             }
         }
     }

@@ -179,13 +179,15 @@ impl Claim {
     ///
     /// [`NotKept::Refused`] if there is none.
     pub async fn keep(&self, gateway: &Gateway, plan: &ReadPlan, entry: &Entry) -> Result<(), NotKept> {
-        gateway.memory.insert(plan.key, entry.clone());
-        let Some(shared) = &self.shared else { return Ok(()) };
+        let is_here = gateway.memory.insert(plan.key, entry.clone());
+        let Some(shared) = &self.shared else {
+            return if is_here { Ok(()) } else { Err(NotKept::Refused) };
+        };
         let now = Timestamp::from(SystemTime::now());
         let left = Duration::from_millis(entry.lifetimes().usable(now));
         let ttl = left.min(longest_use(&plan.policy));
         let kept = shared.keep(entry, &plan.entry_tags, ttl).await;
-        if kept == Ok(Kept::Stored) || gateway.memory.is_enabled() { Ok(()) } else { Err(NotKept::Refused) }
+        if kept == Ok(Kept::Stored) || is_here { Ok(()) } else { Err(NotKept::Refused) }
     }
 
     /// The answer can't be stored: nobody need wait for the next one.

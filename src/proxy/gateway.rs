@@ -19,7 +19,7 @@ use super::preflight::Preflights;
 use crate::cache::{Collapse, CollapseLimits, Entry, Generations, Key, Memory, TagPrints, VaryNames};
 use crate::config::Config;
 use crate::cors::Cors;
-use crate::identity::{AuthSettings, Authenticator};
+use crate::identity::{AuthSettings, Authenticator, JwksError};
 use crate::plan::{ReadPlan, Rules};
 use crate::postgrest::schema::Schemas;
 use crate::request::Dialect;
@@ -121,8 +121,30 @@ impl Settings {
         self.edition.load(Ordering::SeqCst)
     }
 
-    /// To be called after keys or schemas have changed.
-    pub fn renew_edition(&self) {
+    /// Puts newly fetched descriptions in the place of the old.
+    pub fn set_schemas(&self, described: Schemas) {
+        if **self.schemas.load() != described {
+            self.schemas.store(Arc::new(described));
+            self.renew_edition();
+        }
+    }
+
+    /// Puts a source's newly fetched key set in the place of its last one, as
+    /// [`Authenticator::set_jwks`] does. How many keys of it can be used.
+    ///
+    /// # Errors
+    ///
+    /// [`JwksError`] if it is no key set; the last one stays.
+    pub fn set_jwks(&self, source: usize, jwks: &[u8], now: SystemTime) -> Result<usize, JwksError> {
+        let before = self.authenticator.keys_in_use(now);
+        let usable = self.authenticator.set_jwks(source, jwks, now)?;
+        if self.authenticator.keys_in_use(now) != before {
+            self.renew_edition();
+        }
+        Ok(usable)
+    }
+
+    fn renew_edition(&self) {
         self.edition.store(next_edition(), Ordering::SeqCst);
     }
 
@@ -282,3 +304,6 @@ impl Gateway {
         )
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -46,9 +46,6 @@ pub struct Head<'h, 'b> {
     pub target: &'b str,
     /// Whether the version is HTTP/1.1; it is HTTP/1.0 otherwise.
     pub is_http_11: bool,
-    /// Whether the connection goes on as it is behind this message: the version is HTTP/1.1, no
-    /// `Upgrade` is asked for, and `Connection` is absent or says `keep-alive` once and nothing else.
-    pub goes_on: bool,
     /// The header fields, in the order in which they came.
     pub fields: &'h [Header<'b>],
     /// All of it, from the request line to the blank line, inclusive.
@@ -108,6 +105,7 @@ pub fn parse<'h, 'b>(
         return Err(HeadError::Method);
     }
     check_target(target, request.headers)?;
+    check_connection(request.headers)?;
     let is_http_11 = request.version == Some(1);
     let telling = Telling::of(request.headers);
     let framing = telling.framing(is_http_11)?;
@@ -117,7 +115,6 @@ pub fn parse<'h, 'b>(
         method,
         target,
         is_http_11,
-        goes_on: is_http_11 && telling.goes_on(),
         fields: request.headers,
         raw: &buffer[blank..length],
         length,
@@ -173,6 +170,18 @@ fn check_target(target: &str, fields: &[Header<'_>]) -> Result<(), HeadError> {
     }
 }
 
+/// `Connection` can't name fields of the message (RFC 9110, section 7.6.1): what would be forwarded
+/// without them is another message.
+fn check_connection(fields: &[Header<'_>]) -> Result<(), HeadError> {
+    const OF_THE_MESSAGE: [&[u8]; 3] = [b"content-length", b"host", b"content-type"];
+    let lines = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("connection"));
+    let mut options = lines.flat_map(|line| line.value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    if options.any(|option| OF_THE_MESSAGE.iter().any(|name| option.eq_ignore_ascii_case(name))) {
+        return Err(HeadError::Malformed("The Connection header field names a field of the message."));
+    }
+    Ok(())
+}
+
 fn names_host(fields: &[Header<'_>], authority: &str) -> bool {
     let mut hosts = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
     hosts.all(|host| host.value.eq_ignore_ascii_case(authority.as_bytes()))
@@ -195,7 +204,7 @@ fn refusal(error: httparse::Error) -> HeadError {
     }
 }
 
-/// The fields that tell where the message ends and whether the connection goes on, found in one pass.
+/// The fields that tell where the message ends, found in one pass.
 #[derive(Debug, Default)]
 struct Telling<'b> {
     hosts: usize,
@@ -204,9 +213,6 @@ struct Telling<'b> {
     lengths: usize,
     coding: Option<&'b [u8]>,
     codings: usize,
-    connection: Option<&'b [u8]>,
-    connections: usize,
-    upgrades: usize,
     asks_for_websocket: bool,
 }
 
@@ -222,13 +228,8 @@ impl<'b> Telling<'b> {
                     telling.host_names_user |= field.value.contains(&b'@');
                 }
                 7 if named("upgrade") => {
-                    telling.upgrades += 1;
                     // The one protocol that is switched to; others, `h2c` say, are asked for in vain.
                     telling.asks_for_websocket |= field.value.eq_ignore_ascii_case(b"websocket");
-                }
-                10 if named("connection") => {
-                    telling.connections += 1;
-                    telling.connection = Some(field.value);
                 }
                 14 if named("content-length") => {
                     telling.lengths += 1;
@@ -242,11 +243,6 @@ impl<'b> Telling<'b> {
             }
         }
         telling
-    }
-
-    fn goes_on(&self) -> bool {
-        let keeps = self.connection.is_none_or(|value| value.eq_ignore_ascii_case(b"keep-alive"));
-        keeps && self.connections <= 1 && self.upgrades == 0
     }
 
     /// RFC 9112, section 6.3, with every ambiguity refused.

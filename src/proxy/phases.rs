@@ -19,6 +19,7 @@ use super::read::{self, Served};
 use super::respond::{self, CACHE_STATUS};
 use super::synth::Synthetic;
 use crate::cors::Preflight;
+use crate::headers;
 use crate::plan::{Plan, Why};
 use crate::telemetry::metrics::Outcome;
 
@@ -118,6 +119,10 @@ impl ProxyHttp for Phases {
             // HTTP/1 connections have theirs from the front.
             session.set_write_timeout(Some(body_timeout));
             session.set_total_drain_timeout(Some(body_timeout));
+        }
+        if headers::asks_to_close(&session.req_header().headers) {
+            // Pingora reads the first line of `Connection` alone.
+            session.set_keepalive(None);
         }
         normalize(session.req_header_mut())?;
         exchange.meet(session);

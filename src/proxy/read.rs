@@ -12,11 +12,10 @@ use pingora::proxy::Session;
 use super::claim::{Claim, Claimed, Miss};
 use super::exchange::Exchange;
 use super::fill::{self, Fill, Filled, Unstored, is_passing_error};
-use super::front::index::{Reader, ReaderId, Slot};
+use super::front::index::Entered;
 use super::gateway::Gateway;
 use super::respond;
 use super::synth::Synthetic;
-use crate::cache::encoding::negotiate;
 use crate::cache::{
     CacheStatus, Entry, Forwarded, Leader, RequestDirectives, Snapshot, Standing, Timestamp, Turn, Waited,
     standing,
@@ -182,32 +181,14 @@ impl Lookup<'_> {
         Ok(Served::Answered)
     }
 
-    /// Enters the request into the index, so that the front answers the next
-    /// one of its spelling, unless this one asks for what the front doesn't do.
+    /// Lets the front answer the next request of this spelling.
     fn enter(&self, session: &Session, exchange: &Exchange) {
         let Some(spelling) = exchange.spelling else { return };
-        let headers = &session.req_header().headers;
-        let is_in_part = self.plan.dialect != Dialect::Rest && headers.contains_key(RANGE);
-        let is_directed =
-            self.directives.is_some_and(|directives| directives != RequestDirectives::default());
-        if is_in_part || is_directed || !self.gateway.memory.is_enabled() {
-            return;
+        let (headers, settings) = (&session.req_header().headers, &*exchange.settings);
+        let entered = Entered { spelling, edition: exchange.edition, headers, settings };
+        if self.gateway.memory.is_enabled() {
+            self.gateway.index.enter_read(&entered, &self.plan, &self.gateway.metrics);
         }
-        let plan = &*self.plan;
-        let slot = Slot {
-            key: plan.key,
-            tags: plan.entry_tags.prints(),
-            coding: negotiate(headers),
-            reader: ReaderId::of(&plan.caller, &plan.route.name, plan.dialect, exchange.edition),
-        };
-        self.gateway.index.enter(spelling, slot, || Reader {
-            edition: exchange.edition,
-            caller: plan.caller.clone(),
-            dialect: plan.dialect,
-            vary: exchange.settings.vary(plan),
-            route: plan.route.name.as_str().into(),
-            metrics: self.gateway.metrics.route(&plan.route.name),
-        });
     }
 
     fn request(&self, session: &Session) -> Result<Request<Bytes>, FetchError> {

@@ -31,6 +31,9 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// less than handing them to another thread and back.
 const COMPRESSED_INLINE: usize = 16 * 1024;
 
+/// Bodies are written in pieces of this size: `limits.body_timeout` is for each.
+const PIECE: usize = 64 * 1024;
+
 /// Writes an entry as the answer.
 ///
 /// # Errors
@@ -280,7 +283,12 @@ async fn write(
     }
     let bodiless = is_head || body.is_empty();
     session.write_response_header(Box::new(response_header(status, headers)), bodiless).await?;
-    if bodiless { Ok(()) } else { session.write_response_body(Some(body), true).await }
+    let mut rest = if bodiless { Bytes::new() } else { body };
+    while !rest.is_empty() {
+        let piece = rest.split_to(rest.len().min(PIECE));
+        session.write_response_body(Some(piece), rest.is_empty()).await?;
+    }
+    Ok(())
 }
 
 fn response_header(status: StatusCode, headers: HeaderMap) -> ResponseHeader {

@@ -101,10 +101,9 @@ fn the_front_counts_its_hits() {
     client.get(&request).expect(200);
     client.get(&request).expect(200).expect_hit();
     let counted = FrontHits::from_now(&sluice);
-    assert!(counted.count().is_some(), "sluice_front_hits_total is missing: there is no front");
     client.get(&request).expect(200).expect_hit();
     counted.expect(1, "the third time");
-    assert_eq!(counted.count(), Some(1));
+    assert_eq!(counted.count(), 1);
 }
 
 /// The objects, whatever else it does.
@@ -186,10 +185,10 @@ fn compare(database: &str, cors: &str) {
         }
         spellings.remember_tag(proxys.joined("etag"));
     }
-    eprintln!("front, {database}: {} of {expected} answers were the front's", counted.count().unwrap_or(0));
+    eprintln!("front, {database}: {} of {expected} answers were the front's", counted.count());
     assert!(expected * 2 >= steps, "only {expected} hits in {steps} steps: the sequence proves little");
     counted.expect(expected * FRONTS_SHARE / 100, "what it may answer");
-    assert!(counted.count().unwrap_or(0) <= possible, "the front has answered what was to be the proxy's");
+    assert!(counted.count() <= possible, "the front has answered what was to be the proxy's");
 }
 
 /// Nobody is shown a row of somebody else's.
@@ -197,12 +196,19 @@ fn compare(database: &str, cors: &str) {
 fn check_owner(who: Who, answer: &Answer, what: &dyn Fn() -> String) {
     let body = match answer.joined("content-encoding").as_str() {
         "" => answer.text(),
-        "gzip" if !answer.body.is_empty() => {
+        _ if answer.body.is_empty() => return,
+        "gzip" => {
             let mut text = String::new();
             flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut text).unwrap();
             text
         }
-        _ => return,
+        "br" => {
+            let mut bytes = Vec::new();
+            brotli::BrotliDecompress(&mut &answer.body[..], &mut bytes).unwrap();
+            String::from_utf8(bytes).unwrap()
+        }
+        "zstd" => String::from_utf8(zstd::bulk::decompress(&answer.body, 1 << 24).unwrap()).unwrap(),
+        other => panic!("an unknown coding: {other}"),
     };
     let (alices, bobs) = (body.contains("of alice"), body.contains("of bob"));
     let allowed = match who {

@@ -195,3 +195,16 @@ fn a_client_that_stalls_does_not_hold_up_the_stop_for_longer_than_it_may() {
     assert_eq!(sluice.stop(), Some(0));
     expect_after(stopped, Duration::from_secs(1));
 }
+
+#[test]
+fn any_line_of_connection_can_close() {
+    let (_upstream, sluice) = in_front(|setup| setup);
+    for _ in 0..3 {
+        let mut client = Client::open(sluice.address());
+        let head = String::from_utf8(row(&sluice, 1).encode()).unwrap();
+        let lines = "\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n";
+        client.write(head.replacen("\r\n\r\n", lines, 1).as_bytes());
+        assert!(client.read("GET").expect(200).closes());
+        client.expect_end();
+    }
+}

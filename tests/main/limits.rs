@@ -198,3 +198,24 @@ fn a_target_is_taken_as_curl_sends_it() {
         "/rest/v1/users?name=in.(%22user%201%22)"
     );
 }
+
+#[test]
+fn without_memory_nothing_is_called_stored() {
+    let upstream = Faulty::in_front_of(&backend::shared().url());
+    let sluice = Setup::new(&upstream.url()).section("store", "memory = \"0\"").start();
+    for _ in 0..2 {
+        let answer = sluice.get(TARGET).anonymous().send().expect(200);
+        let status = answer.header("cache-status").unwrap_or_default().to_owned();
+        assert!(status.starts_with("sluice; fwd=uri-miss") && !status.contains("stored"), "{status}");
+    }
+}
+
+#[test]
+fn connection_can_not_take_the_length_away() {
+    let (upstream, sluice) = in_front();
+    let refused = sluice.request("POST", "/rest/v1/rpc/addone").header("Connection", "content-length");
+    let answer = refused.body("{\"n\": 1}").send();
+    assert_eq!(answer.status, 400);
+    assert_eq!(upstream.count("/rest/v1/rpc/addone"), 0, "it reached upstream without its body");
+    still_works(&sluice);
+}

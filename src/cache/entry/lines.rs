@@ -41,7 +41,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them, in the order of their numbers.
+    /// All of them, in the order of their numbers. One more makes another layout.
     const ALL: [Role; 12] = [
         Role::Other,
         Role::Etag,
@@ -159,5 +159,18 @@ impl<'a> Iterator for Lines<'a> {
         let (line, rest) = rest.split_at_checked(line_len)?;
         self.0 = rest;
         Some(Line { line, name_len, role })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_found_by_their_numbers() {
+        for role in Role::ALL {
+            let line = Line { line: b"a: b\r\n", name_len: 1, role: role as u8 };
+            assert_eq!(line.role(), role);
+        }
     }
 }

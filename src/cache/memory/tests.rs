@@ -113,7 +113,7 @@ fn sizes_and_replacements_are_accounted() {
     memory.insert(key(1), entry(b"bb", false, false, &Snapshot::default()));
     assert_eq!((memory.entries(), memory.evictions(EvictionReason::Capacity)), (1, 0));
     assert_eq!(memory.get(&key(1), untagged(), false, &generations).unwrap().body(), b"bb");
-    memory.insert(key(1), entry(&vec![0; 2 << 20], false, false, &Snapshot::default()));
+    assert!(!memory.insert(key(1), entry(&vec![0; 2 << 20], false, false, &Snapshot::default())));
     assert_eq!(memory.evictions(EvictionReason::TooLarge), 1);
     assert!(memory.get(&key(1), untagged(), false, &generations).is_none(), "the older answer is gone too");
     memory.insert(key(2), entry(b"a", false, false, &Snapshot::default()));
@@ -124,7 +124,7 @@ fn sizes_and_replacements_are_accounted() {
 #[test]
 fn no_budget_stores_nothing() {
     let (memory, generations) = (Memory::new(0), Generations::new());
-    memory.insert(key(1), entry(b"a", false, false, &Snapshot::default()));
+    assert!(!memory.insert(key(1), entry(b"a", false, false, &Snapshot::default())));
     assert!(memory.get(&key(1), untagged(), false, &generations).is_none());
     assert_eq!((memory.entries(), memory.bytes()), (0, 0));
 }

@@ -14,7 +14,7 @@ fn beside(token: &str, key: &str) -> HeaderMap {
 
 /// Whether the request would be answered from the cache.
 fn admitted(authenticator: &Authenticator, request: &HeaderMap, at: SystemTime) -> Result<(), Refusal> {
-    authenticator.admit(&authenticator.identify(request, &query(""), at)?, at)
+    authenticator.admit(&authenticator.identify(request, &query(""), at)?.grounds(), at)
 }
 
 fn learn(authenticator: &Authenticator, request: &HeaderMap) {
@@ -115,7 +115,7 @@ fn keys_that_are_tokens() {
     learn(&authenticator, &api_key(&unverifiable));
     assert_eq!(admitted(&authenticator, &api_key(&unverifiable), now()), Ok(()));
     let held = identify(&authenticator, &api_key(&unverifiable)).unwrap();
-    assert_eq!(authenticator.admit(&held, now() + 60 * SECOND), Err(Refusal::ApiKey));
+    assert_eq!(authenticator.admit(&held.grounds(), now() + 60 * SECOND), Err(Refusal::ApiKey));
 }
 
 #[test]
@@ -123,8 +123,8 @@ fn a_held_caller_is_refused_when_his_verified_key_expires() {
     let authenticator = authenticator();
     let key = Issuer::secret().sign(&with(anon(), "exp", json!(NOW + 5)));
     let held = identify(&authenticator, &beside(&Issuer::secret().sign(&user("u1")), &key)).unwrap();
-    assert_eq!(authenticator.admit(&held, now()), Ok(()));
-    assert_eq!(authenticator.admit(&held, now() + 60 * SECOND), Err(Refusal::ApiKey));
+    assert_eq!(authenticator.admit(&held.grounds(), now()), Ok(()));
+    assert_eq!(authenticator.admit(&held.grounds(), now() + 60 * SECOND), Err(Refusal::ApiKey));
 }
 
 fn fill(
@@ -183,7 +183,7 @@ fn public_objects_need_and_send_nothing() {
     let authenticator = authenticator();
     let request = bearer("whatever");
     let caller = Caller::without_credentials(&request, &query("apikey=other")).unwrap();
-    assert_eq!(authenticator.admit(&caller, now()), Ok(()));
+    assert_eq!(authenticator.admit(&caller.grounds(), now()), Ok(()));
     for scope in [Scope::Public, Scope::Session] {
         let fill = fill_credentials(&scope, &caller, &request, &query(""));
         assert_eq!(fill, Ok(FillCredentials::Anonymous { api_key: None }));

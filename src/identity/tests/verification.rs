@@ -15,7 +15,7 @@ fn outcome_at(authenticator: &Authenticator, token: &str, now: SystemTime) -> Ou
         Ok(caller) => caller,
         Err(refusal) => return Refused(refusal),
     };
-    match (authenticator.admit(&caller, now), caller.identity()) {
+    match (authenticator.admit(&caller.grounds(), now), caller.identity()) {
         (Err(refusal), _) => Refused(refusal),
         (Ok(()), Identity::Token(_)) => Valid,
         (Ok(()), Identity::UnverifiableToken(_)) => Unverifiable,
@@ -162,8 +162,8 @@ fn a_remembered_token_expires() {
     let authenticator = authenticator();
     let token = Issuer::ec().sign(&with(user("u1"), "exp", json!(NOW + 5)));
     let held = caller(&authenticator, &token);
-    assert_eq!(authenticator.admit(&held, now() + 34 * SECOND), Ok(()));
-    assert_eq!(authenticator.admit(&held, now() + 35 * SECOND), Err(Refusal::ExpiredToken));
+    assert_eq!(authenticator.admit(&held.grounds(), now() + 34 * SECOND), Ok(()));
+    assert_eq!(authenticator.admit(&held.grounds(), now() + 35 * SECOND), Err(Refusal::ExpiredToken));
     assert_eq!(outcome_at(&authenticator, &token, now() + 35 * SECOND), Refused(Refusal::ExpiredToken));
 }
 
@@ -172,8 +172,8 @@ fn an_unverifiable_token_ends_at_its_exp() {
     let authenticator = authenticator();
     let token = Issuer::other_ec().sign(&with(user("u1"), "exp", json!(NOW + 5)));
     let held = caller(&authenticator, &token);
-    assert_eq!(authenticator.admit(&held, now() + 4 * SECOND), Ok(()));
-    assert_eq!(authenticator.admit(&held, now() + 5 * SECOND), Err(Refusal::ExpiredToken));
+    assert_eq!(authenticator.admit(&held.grounds(), now() + 4 * SECOND), Ok(()));
+    assert_eq!(authenticator.admit(&held.grounds(), now() + 5 * SECOND), Err(Refusal::ExpiredToken));
 }
 
 #[test]
@@ -182,20 +182,20 @@ fn a_key_that_has_gone_is_void_with_what_it_verified() {
     let token = Issuer::ec().sign(&user("u1"));
     let held = caller(&authenticator, &token);
     authenticator.set_jwks(0, &key_set(&[&Issuer::rsa()]), now()).unwrap();
-    assert_eq!(authenticator.admit(&held, now()), Err(Refusal::InvalidToken));
+    assert_eq!(authenticator.admit(&held.grounds(), now()), Err(Refusal::InvalidToken));
     assert_eq!(outcome(&authenticator, &token), Unverifiable);
     // The same key with another remark is still that key.
     let mut remarked = Issuer::ec().jwk();
     remarked["key_ops"] = json!(["verify"]);
     let keys = json!({ "keys": [remarked] }).to_string();
     authenticator.set_jwks(0, keys.as_bytes(), now()).unwrap();
-    assert_eq!(authenticator.admit(&held, now()), Ok(()));
+    assert_eq!(authenticator.admit(&held.grounds(), now()), Ok(()));
     // The same name for another key makes the old signatures invalid.
     authenticator.set_jwks(0, &key_set(&[&Issuer::other_ec().with_key_id("ec")]), now()).unwrap();
     assert_eq!(outcome(&authenticator, &token), INVALID);
     // It is there again: so are its tokens.
     authenticator.set_jwks(0, &key_set(&[&Issuer::ec()]), now()).unwrap();
-    assert_eq!(authenticator.admit(&held, now()), Ok(()));
+    assert_eq!(authenticator.admit(&held.grounds(), now()), Ok(()));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn an_old_key_set_verifies_nothing() {
     let hour = Duration::from_secs(3600);
     assert_eq!(outcome_at(&authenticator, &token, now() + hour), Valid);
     let later = now() + hour + SECOND;
-    assert_eq!(authenticator.admit(&held, later), Err(Refusal::InvalidToken));
+    assert_eq!(authenticator.admit(&held.grounds(), later), Err(Refusal::InvalidToken));
     assert_eq!(outcome_at(&authenticator, &token, later), Unverifiable);
     assert_eq!(outcome_at(&authenticator, &by_secret, later), Valid);
 }

@@ -85,8 +85,7 @@ where
     /// A conversation that begins now. `stop` turns true when the process stops.
     ///
     /// `answer` answers from memory: it adds an answer to the bytes that it is given, and changes
-    /// none of them. It is asked only for what needs nothing but an answer, which is a GET or HEAD
-    /// without a body on a connection that goes on, and is told when the request came.
+    /// none of them. It is told when the request came, and not asked once the process stops.
     pub fn new(limits: &'f Limits, stop: watch::Receiver<bool>, answer: A) -> Self {
         let now = Instant::now();
         let deadline = Deadline::new(now + limits.header_timeout);
@@ -149,11 +148,7 @@ where
                 Err(error) => return Err(Turn::Over(Next::Refuse(refusal(error)))),
             };
             let gathered = out.len();
-            let answer = if is_simple(&head) && !is_stopping {
-                (self.answer)(&head, began, out)
-            } else {
-                Answer::Elsewhere(None)
-            };
+            let answer = if is_stopping { Answer::Elsewhere(None) } else { (self.answer)(&head, began, out) };
             Ok(match answer {
                 Answer::Written { body } => Taken::Answered { length: head.length, body },
                 Answer::Elsewhere(spelling) => {
@@ -255,11 +250,6 @@ struct Late;
 enum Taken {
     Answered { length: usize, body: Option<Bytes> },
     Forward { length: usize, forward: Forward },
-}
-
-/// Whether the request needs nothing but an answer.
-fn is_simple(head: &Head<'_, '_>) -> bool {
-    head.goes_on && head.framing == Framing::None && matches!(head.method, "GET" | "HEAD")
 }
 
 fn refusal(error: HeadError) -> Synthetic {

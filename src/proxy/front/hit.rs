@@ -82,7 +82,7 @@ impl Hits {
         let gateway = &*self.gateway;
         let (slot, reader) = gateway.index.get(&asked.spelling)?;
         let now = SystemTime::now();
-        if reader.edition != settings.edition() || settings.authenticator.admit(&reader.caller, now).is_err()
+        if reader.edition != settings.edition() || settings.authenticator.admit(&reader.grounds, now).is_err()
         {
             return None;
         }
@@ -182,3 +182,6 @@ impl HeadWriter for Http1<'_> {
         self.0.extend_from_slice(line.as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,20 +5,28 @@
 //! asks. What may change between two requests is not in here: whether tokens
 //! and keys still hold, whether the entry is fresh and none of its tags moved.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
-use quick_cache::sync::Cache;
+use http::HeaderMap;
+use http::header::RANGE;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter};
 
 use super::spelling::Spelling;
-use crate::cache::{Coding, Key, TagPrints, VaryNames};
-use crate::identity::Caller;
+use crate::cache::encoding::negotiate;
+use crate::cache::{Coding, Key, RequestDirectives, TagPrints, VaryNames};
+use crate::identity::{Caller, Grounds};
+use crate::plan::ReadPlan;
+use crate::proxy::gateway::Settings;
 use crate::request::Dialect;
-use crate::telemetry::metrics::RouteMetrics;
+use crate::telemetry::metrics::{Metrics, RouteMetrics};
 
-/// What a slot takes, its place in the cache included.
+/// What a slot and a reader take, their places in the caches included.
 const SLOT_BYTES: u64 = 104;
-/// Readers remembered at most, as many as there are verified tokens.
-const MAX_READERS: usize = 65_536;
+const READER_BYTES: u64 = 512;
+/// One part in so many of the bytes is the readers'.
+const READERS_SHARE: u64 = 4;
 
 /// What is known of a spelling.
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +61,8 @@ impl ReaderId {
 pub struct Reader {
     /// The edition of the rules that this was found out under.
     pub edition: u64,
-    /// Who asks. Whether he is admitted is another question each time.
-    pub caller: Caller,
+    /// What the caller's admission rests on; he has to be admitted each time.
+    pub grounds: Grounds,
     /// Which headers upstream reads.
     pub dialect: Dialect,
     /// The route's `Vary`.
@@ -65,6 +73,19 @@ pub struct Reader {
     pub metrics: Arc<RouteMetrics>,
 }
 
+/// A request that is entered.
+#[derive(Clone, Copy)]
+pub struct Entered<'a> {
+    /// Its spelling.
+    pub spelling: Spelling,
+    /// The edition of the settings that it was planned by.
+    pub edition: u64,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// The settings that it was planned by.
+    pub settings: &'a Settings,
+}
+
 /// Slots by spelling. Bounded: what is not used makes room.
 pub struct Index {
     slots: Option<Cache<Spelling, Slot>>,
@@ -72,10 +93,11 @@ pub struct Index {
 }
 
 impl Index {
-    /// An index of at most `bytes`, its readers aside; zero indexes nothing.
+    /// An index of at most `bytes`; zero indexes nothing.
     pub fn new(bytes: u64) -> Self {
-        let slots = usize::try_from(bytes / SLOT_BYTES).unwrap_or(usize::MAX);
-        Self { slots: (slots > 0).then(|| Cache::new(slots)), readers: Cache::new(MAX_READERS) }
+        let readers = places(bytes / READERS_SHARE / READER_BYTES);
+        let slots = places((bytes - bytes / READERS_SHARE) / SLOT_BYTES);
+        Self { slots: (slots > 0).then(|| unit_cache(slots)), readers: unit_cache(readers) }
     }
 
     /// What is known of a spelling.
@@ -95,8 +117,60 @@ impl Index {
         slots.insert(spelling, slot);
     }
 
-    /// How many bytes it takes, its readers aside.
+    /// Enters a request that was just answered from the cache by `plan`, unless it asks for what the front
+    /// doesn't do: a part of an object, or what its `Cache-Control` says.
+    pub fn enter_read(&self, asked: &Entered<'_>, plan: &ReadPlan, metrics: &Metrics) {
+        let Entered { spelling, edition, headers, settings } = *asked;
+        let is_in_part = plan.dialect != Dialect::Rest && headers.contains_key(RANGE);
+        let is_directed = plan.policy.obey_request_directives
+            && RequestDirectives::of(headers) != RequestDirectives::default();
+        if is_in_part || is_directed {
+            return;
+        }
+        let slot = Slot {
+            key: plan.key,
+            tags: plan.entry_tags.prints(),
+            coding: negotiate(headers),
+            reader: ReaderId::of(&plan.caller, &plan.route.name, plan.dialect, edition),
+        };
+        self.enter(spelling, slot, || Reader {
+            edition,
+            grounds: plan.caller.grounds(),
+            dialect: plan.dialect,
+            vary: settings.vary(plan),
+            route: plan.route.name.as_str().into(),
+            metrics: metrics.route(&plan.route.name),
+        });
+    }
+
+    /// How many bytes it takes.
     pub fn bytes(&self) -> u64 {
-        self.slots.as_ref().map_or(0, |slots| slots.len() as u64 * SLOT_BYTES)
+        let slots = self.slots.as_ref().map_or(0, |slots| slots.len() as u64 * SLOT_BYTES);
+        slots + self.readers.len() as u64 * READER_BYTES
     }
 }
+
+fn places(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// A cache of so many items, without room for the keys of those that left.
+fn unit_cache<K: Eq + Hash + Clone, V: Clone>(items: usize) -> Cache<K, V> {
+    let options = OptionsBuilder::new()
+        .estimated_items_capacity(items.max(1))
+        .weight_capacity(items.max(1) as u64)
+        .ghost_allocation(0.0)
+        .build();
+    match options {
+        Ok(options) => Cache::with_options(
+            options,
+            UnitWeighter,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        ),
+        Err(_) => Cache::new(items),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -149,12 +149,17 @@ async fn ask(lookups: Arc<Lookups>, batch: Batch) {
     }
     questions.cmd("INFO").arg("replication");
     // Past that nobody waits any more.
-    let Ok(answers) = timeout_at(batch.until, batch.connection.ask(&questions)).await else { return };
+    let Ok(answers) = timeout_at(batch.until, batch.connection.ask(&questions)).await else {
+        // Perhaps because it was too much at once.
+        let fewer = (batch.lookups.len() / 2).max(1);
+        return lookups.together.store(fewer, Ordering::Relaxed);
+    };
     match answers.and_then(|answers| batch.read(answers)) {
         Ok((frames, moment)) => {
             let bytes: usize = frames.iter().flatten().map(Bytes::len).sum();
             let fitting = MAX_BYTES * frames.len() / bytes.max(1);
-            lookups.together.store(fitting.clamp(1, MAX_TOGETHER), Ordering::Relaxed);
+            let most = (2 * lookups.together.load(Ordering::Relaxed)).min(MAX_TOGETHER);
+            lookups.together.store(fitting.clamp(1, most), Ordering::Relaxed);
             batch.answer(&frames, &Arc::new(moment));
         }
         Err(error) => batch.fail(&error),

@@ -9,7 +9,7 @@ use super::http::{Connection, Request};
 use super::sluice::Sluice;
 
 /// The front's count of the answers that it gave itself.
-const SERIES: &str = "sluice_front_hits";
+const SERIES: &str = "sluice_front_hits_total";
 
 /// An answer, compared with another one's by [`Answer::seen`].
 #[derive(Clone, Debug)]
@@ -257,38 +257,29 @@ pub fn never_the_fronts(request: &Request) -> Request {
 /// The answers that the front has given since a moment.
 pub struct FrontHits<'a> {
     sluice: &'a Sluice,
-    before: Option<f64>,
+    before: f64,
 }
 
 impl<'a> FrontHits<'a> {
     /// Counts from now.
     pub fn from_now(sluice: &'a Sluice) -> Self {
-        Self { sluice, before: total(sluice) }
+        Self { sluice, before: sluice.metric(SERIES) }
     }
 
-    /// How many there were; `None` where the binary has no front.
-    pub fn count(&self) -> Option<u64> {
-        Some((total(self.sluice)? - self.before?) as u64)
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        (self.sluice.metric(SERIES) - self.before) as u64
     }
 
-    /// Panics unless the front gave at least so many answers by now. A binary
-    /// that counts none is told by `the_front_counts_its_hits` alone.
+    /// Panics unless the front gave at least so many answers by now.
     #[track_caller]
     pub fn expect(&self, at_least: u64, what: &str) {
         // An answer may be on its way a moment before it is counted.
         let deadline = Instant::now() + Duration::from_secs(1);
-        while let Some(count) = self.count().filter(|count| *count < at_least) {
+        while self.count() < at_least {
+            let count = self.count();
             assert!(Instant::now() < deadline, "the front answered {count} times, not {at_least}: {what}");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
-}
-
-fn total(sluice: &Sluice) -> Option<f64> {
-    let text = sluice.admin("GET", "/metrics").send().expect(200).text();
-    if !text.contains(SERIES) {
-        return None;
-    }
-    let lines = text.lines().filter(|line| line.starts_with(&format!("{SERIES}_total")));
-    Some(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
 }

@@ -214,6 +214,19 @@ async fn a_server_that_hangs_holds_up_no_other_connection() {
 }
 
 #[tokio::test]
+async fn after_a_batch_without_an_answer_fewer_are_asked_for_together() {
+    let (lookups, (mut server, connection)) = (lookups(), Server::start().await);
+    let (soon, tags) = (Duration::from_millis(20), set(&[]));
+    let keys = [1, 2, 3, 4].map(key);
+    let hasty = keys.each_ref().map(|key| timeout(2 * soon, lookups.look(&connection, key, &tags, soon)));
+    let [one, two, three, four] = hasty;
+    let (one, two, three, four, asked) = tokio::join!(one, two, three, four, server.asked());
+    assert!([one, two, three, four].iter().all(Result::is_err));
+    assert_eq!(asked.len(), 4);
+    assert_eq!(lookups.together.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_fails_all_who_wait_on_it() {
     let (lookups, (mut server, connection)) = (lookups(), Server::start().await);
     let first = begin(&lookups, &connection, 1, &[1]).await;
