@@ -49,6 +49,11 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// The time that a header's value names, in one of HTTP's forms (RFC 9110, section 5.6.7).
+    pub(crate) fn from_http_date(value: &[u8]) -> Option<Self> {
+        httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok().map(Timestamp::from)
+    }
+
     /// The time as HTTP prints it, in whole seconds.
     pub fn to_http_date(self) -> String {
         // Dates after the year 9999 have no HTTP form.

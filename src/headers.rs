@@ -320,8 +320,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// included; some come twice.
 pub fn hop_by_hop(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
     let known = headers.keys().filter(|name| HOP_BY_HOP.contains(&name.as_str())).cloned();
-    let lines = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named = lines.flat_map(|line| line.split(',')).map(str::trim);
+    let named = connection_options(headers);
     // What nearly every `Connection` names is known already.
     let further = named.filter(|name| !name.eq_ignore_ascii_case("keep-alive"));
     let further = further.filter_map(|name| HeaderName::try_from(name).ok());
@@ -331,6 +330,12 @@ pub fn hop_by_hop(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
 /// What upstream's edge says about itself, as far as it is there.
 pub fn not_passed_on(headers: &HeaderMap) -> impl Iterator<Item = &HeaderName> {
     headers.keys().filter(|name| NOT_PASSED_ON.contains(&name.as_str()))
+}
+
+/// What the lines of `Connection` name, those aside that are no text.
+pub fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim)
 }
 
 /// Whether some line of `Connection` says that it is to be closed (RFC 9112, section 9.3).

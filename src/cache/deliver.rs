@@ -70,6 +70,26 @@ pub enum DeliveredBody {
     Encoded(Bytes),
 }
 
+impl DeliveredBody {
+    /// The bytes; `entry` is the one that was delivered.
+    pub fn bytes<'a>(&'a self, entry: &'a Entry) -> &'a [u8] {
+        match self {
+            DeliveredBody::None => &[],
+            DeliveredBody::Own(first, end) => &entry.body()[*first..*end],
+            DeliveredBody::Encoded(body) => body,
+        }
+    }
+
+    /// The same, without copying them.
+    pub fn shared(self, entry: &Entry) -> Bytes {
+        match self {
+            DeliveredBody::None => Bytes::new(),
+            DeliveredBody::Own(first, end) => entry.shared_body().slice(first..end),
+            DeliveredBody::Encoded(body) => body,
+        }
+    }
+}
+
 /// Writes the answer's head, and says what is to be sent behind it. `encoded`
 /// is the body in the coding that [`super::encoding::negotiate`] chose, if any.
 pub fn deliver(
@@ -106,12 +126,8 @@ pub fn deliver(
     }
     if !entry.is_head_only() {
         // A HEAD that filled it left upstream's own.
-        let length = match &body {
-            DeliveredBody::None => 0,
-            DeliveredBody::Own(first, end) => end - first,
-            DeliveredBody::Encoded(body) => body.len(),
-        };
-        out.field("content-length", Decimal::of(length as u64).as_bytes());
+        let length = body.bytes(entry).len() as u64;
+        out.field("content-length", Decimal::of(length).as_bytes());
     }
     Delivery { status: answered, body: if reading.head { DeliveredBody::None } else { body } }
 }

@@ -44,11 +44,6 @@ impl Coding {
         }
     }
 
-    /// Its name as a header's value.
-    pub fn header_value(self) -> HeaderValue {
-        HeaderValue::from_static(self.as_str())
-    }
-
     /// Compresses `body`. Takes time in proportion to it: a hundred
     /// milliseconds for the largest, so large ones don't belong on an I/O thread.
     ///

@@ -319,10 +319,10 @@ fn age_header(headers: &HeaderMap) -> u64 {
 }
 
 /// The time that a header names, if it has exactly one well-formed value.
-pub(crate) fn http_date(headers: &HeaderMap, name: &HeaderName) -> Option<Timestamp> {
+fn http_date(headers: &HeaderMap, name: &HeaderName) -> Option<Timestamp> {
     let mut values = headers.get_all(name).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
-    httpdate::parse_http_date(value.to_str().ok()?).ok().map(Timestamp::from)
+    Timestamp::from_http_date(value.as_bytes())
 }
 
 /// Whether PostgREST says that there are no rows: `*/0`, `*/*`.

@@ -22,7 +22,7 @@ impl<'a> Single<'a> {
     }
 
     fn date(self) -> Option<Timestamp> {
-        if let Single::One(value) = self { date(value) } else { None }
+        if let Single::One(value) = self { Timestamp::from_http_date(value) } else { None }
     }
 }
 
@@ -77,7 +77,7 @@ impl<'a> Conditions<'a> {
             let lists = self.if_none_match.iter().chain(&self.more_tags);
             return lists.take(MAX_TAGS).any(|list| list_matches(list, own.etag));
         }
-        match (self.if_modified_since.date(), own.modified.and_then(date)) {
+        match (self.if_modified_since.date(), own.modified.and_then(Timestamp::from_http_date)) {
             (Some(since), Some(modified)) => modified <= since,
             _ => false,
         }
@@ -104,17 +104,17 @@ impl<'a> Conditions<'a> {
             return own.etag == Some(condition);
         }
         // A date is strong if the answer was made at least a second after it.
-        match (date(condition), own.modified.and_then(date), own.date.and_then(date)) {
+        match (
+            Timestamp::from_http_date(condition),
+            own.modified.and_then(Timestamp::from_http_date),
+            own.date.and_then(Timestamp::from_http_date),
+        ) {
             (Some(condition), Some(modified), Some(date)) => {
                 condition == modified && date.since(modified) >= 1000
             }
             _ => false,
         }
     }
-}
-
-fn date(value: &[u8]) -> Option<Timestamp> {
-    httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok().map(Timestamp::from)
 }
 
 fn list_matches(list: &[u8], etag: Option<&[u8]>) -> bool {

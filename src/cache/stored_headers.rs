@@ -7,6 +7,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Timestamp;
+use crate::headers::connection_options;
 
 /// Headers that are about one connection, one request, or the edge that the
 /// answer came through. `Age` lives on in the entry's initial age.
@@ -43,7 +44,7 @@ const EDGE_COOKIE_PREFIX: &str = "AWSALB";
 /// was answered: elsewhere the stored body has one. An answer without `Date`
 /// gets the time of its receipt (RFC 9110, section 6.6.1).
 pub fn storable(headers: &HeaderMap, head_only: bool, received_at: Timestamp) -> HeaderMap {
-    let named = connection_options(headers);
+    let named: Vec<&str> = connection_options(headers).collect();
     let mut kept = HeaderMap::with_capacity(headers.len() + 1);
     for (name, value) in headers {
         let drops = is_never_stored(name)
@@ -76,11 +77,6 @@ fn is_never_stored(name: &HeaderName) -> bool {
     NEVER_STORED.contains(name)
         || text.starts_with("cf-")
         || (text.starts_with("access-control-") && text != EXPOSE_HEADERS)
-}
-
-fn connection_options(headers: &HeaderMap) -> Vec<&str> {
-    let lines = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim).collect()
 }
 
 #[cfg(test)]

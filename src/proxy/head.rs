@@ -105,7 +105,6 @@ pub fn parse<'h, 'b>(
         return Err(HeadError::Method);
     }
     check_target(target, request.headers)?;
-    check_connection(request.headers)?;
     let is_http_11 = request.version == Some(1);
     let telling = Telling::of(request.headers);
     let framing = telling.framing(is_http_11)?;
@@ -170,18 +169,6 @@ fn check_target(target: &str, fields: &[Header<'_>]) -> Result<(), HeadError> {
     }
 }
 
-/// `Connection` can't name fields of the message (RFC 9110, section 7.6.1): what would be forwarded
-/// without them is another message.
-fn check_connection(fields: &[Header<'_>]) -> Result<(), HeadError> {
-    const OF_THE_MESSAGE: [&[u8]; 3] = [b"content-length", b"host", b"content-type"];
-    let lines = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("connection"));
-    let mut options = lines.flat_map(|line| line.value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    if options.any(|option| OF_THE_MESSAGE.iter().any(|name| option.eq_ignore_ascii_case(name))) {
-        return Err(HeadError::Malformed("The Connection header field names a field of the message."));
-    }
-    Ok(())
-}
-
 fn names_host(fields: &[Header<'_>], authority: &str) -> bool {
     let mut hosts = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
     hosts.all(|host| host.value.eq_ignore_ascii_case(authority.as_bytes()))
@@ -214,6 +201,15 @@ struct Telling<'b> {
     coding: Option<&'b [u8]>,
     codings: usize,
     asks_for_websocket: bool,
+    connection_names_message: bool,
+}
+
+/// Whether a line of `Connection` names a field of the message, which it can't (RFC 9110, section
+/// 7.6.1): what would be forwarded without that field is another message.
+fn names_message(options: &[u8]) -> bool {
+    const OF_THE_MESSAGE: [&[u8]; 3] = [b"content-length", b"host", b"content-type"];
+    let mut options = options.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    options.any(|option| OF_THE_MESSAGE.iter().any(|name| option.eq_ignore_ascii_case(name)))
 }
 
 impl<'b> Telling<'b> {
@@ -231,6 +227,7 @@ impl<'b> Telling<'b> {
                     // The one protocol that is switched to; others, `h2c` say, are asked for in vain.
                     telling.asks_for_websocket |= field.value.eq_ignore_ascii_case(b"websocket");
                 }
+                10 if named("connection") => telling.connection_names_message |= names_message(field.value),
                 14 if named("content-length") => {
                     telling.lengths += 1;
                     telling.length = Some(field.value);
@@ -247,6 +244,9 @@ impl<'b> Telling<'b> {
 
     /// RFC 9112, section 6.3, with every ambiguity refused.
     fn framing(&self, is_http_11: bool) -> Result<Framing, HeadError> {
+        if self.connection_names_message {
+            return Err(HeadError::Malformed("The Connection header field names a field of the message."));
+        }
         if self.host_names_user {
             return Err(HeadError::Malformed("The Host header field is malformed."));
         }

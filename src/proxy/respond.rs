@@ -18,8 +18,7 @@ use super::preflight::PreflightAnswer;
 use super::synth::Synthetic;
 use crate::cache::encoding::negotiate;
 use crate::cache::{
-    CacheStatus, Coding, Conditions, DeliveredBody, Entry, Forwarded, HeadWriter, Line, Reading, Timestamp,
-    deliver,
+    CacheStatus, Coding, Conditions, Entry, Forwarded, HeadWriter, Line, Reading, Timestamp, deliver,
 };
 use crate::headers;
 use crate::plan::ReadPlan;
@@ -83,12 +82,7 @@ fn written(
     };
     let mut written = Written::default();
     let delivery = deliver(entry, encoded, &reading, Timestamp::from(SystemTime::now()), &mut written);
-    let body = match delivery.body {
-        DeliveredBody::None => Bytes::new(),
-        DeliveredBody::Own(first, end) => entry.shared_body().slice(first..end),
-        DeliveredBody::Encoded(body) => body,
-    };
-    (delivery.status, written.headers, body)
+    (delivery.status, written.headers, delivery.body.shared(entry))
 }
 
 /// A head on its way to Pingora.

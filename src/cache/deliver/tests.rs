@@ -82,11 +82,8 @@ fn delivered(
     let mut answer = Answer::default();
     let delivery = deliver(entry, encoded, &reading, Timestamp(NOW.0 + 5000), &mut answer);
     assert_eq!(delivery.status, answer.status);
-    answer.body = match delivery.body {
-        DeliveredBody::None => Vec::new(),
-        DeliveredBody::Own(first, end) => entry.body()[first..end].to_vec(),
-        DeliveredBody::Encoded(body) => body.to_vec(),
-    };
+    answer.body = delivery.body.bytes(entry).to_vec();
+    assert_eq!(delivery.body.shared(entry), answer.body);
     answer
 }
 

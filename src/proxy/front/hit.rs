@@ -15,9 +15,7 @@ use http::StatusCode;
 
 use super::index::Reader;
 use super::spelling::{Asked, Spelling};
-use crate::cache::{
-    CacheStatus, DeliveredBody, Entry, HeadWriter, Line, Reading, Standing, Timestamp, deliver, standing,
-};
+use crate::cache::{CacheStatus, HeadWriter, Line, Reading, Standing, Timestamp, deliver, standing};
 use crate::headers;
 use crate::proxy::gateway::{Gateway, Settings};
 use crate::proxy::head::Head;
@@ -104,7 +102,12 @@ impl Hits {
         };
         let delivery = deliver(&entry, encoded, &reading, now, &mut Http1(out));
         out.extend_from_slice(b"connection: keep-alive\r\n\r\n");
-        let (sent, long_body) = append(&entry, delivery.body, out);
+        let body = delivery.body.bytes(&entry);
+        let (sent, is_long) = (body.len() as u64, body.len() > GATHERED);
+        if !is_long {
+            out.extend_from_slice(body);
+        }
+        let long_body = is_long.then(|| delivery.body.shared(&entry));
         Some(Hit { reader, status: delivery.status, stored: entry.body().len() as u64, sent, long_body })
     }
 }
@@ -119,25 +122,6 @@ struct Hit {
     sent: u64,
     /// That body, if it isn't behind the head already.
     long_body: Option<Bytes>,
-}
-
-/// Appends a body unless it is long. Its length, and a long one.
-fn append(entry: &Entry, body: DeliveredBody, out: &mut Vec<u8>) -> (u64, Option<Bytes>) {
-    match body {
-        DeliveredBody::None => (0, None),
-        DeliveredBody::Own(first, end) if end - first > GATHERED => {
-            ((end - first) as u64, Some(entry.shared_body().slice(first..end)))
-        }
-        DeliveredBody::Own(first, end) => {
-            out.extend_from_slice(&entry.body()[first..end]);
-            ((end - first) as u64, None)
-        }
-        DeliveredBody::Encoded(body) if body.len() > GATHERED => (body.len() as u64, Some(body)),
-        DeliveredBody::Encoded(body) => {
-            out.extend_from_slice(&body);
-            (body.len() as u64, None)
-        }
-    }
 }
 
 /// Writes the request's line into the access log.

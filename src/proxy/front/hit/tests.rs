@@ -3,7 +3,7 @@ use std::mem::MaybeUninit;
 use http::{HeaderMap, HeaderValue};
 
 use super::*;
-use crate::cache::{EntryParts, EntryTags, Generations, Key, Lifetimes, Memory, Timestamp, VaryNames};
+use crate::cache::{Entry, EntryParts, EntryTags, Generations, Key, Lifetimes, Memory, Timestamp, VaryNames};
 use crate::identity::Caller;
 use crate::postgrest::query::Query;
 use crate::proxy::front::index::{Index, ReaderId, Slot};
