@@ -2,7 +2,7 @@
 //!
 //! [`front`] owns connections and hands requests to Pingora, whose callbacks
 //! are in [`phases`]. What a request meets on its way is in [`exchange`]; reads
-//! that the cache may answer go through [`read`], [`claim`] and [`fill`], everything else
+//! that the cache may answer go through [`read`], [`lookup`], [`claim`] and [`fill`], everything else
 //! is forwarded as [`origin`] says, and [`invalidate`] sees to what it touched.
 
 pub mod chunk;
@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod head;
 pub mod invalidate;
 pub mod listener;
+pub mod lookup;
 pub mod origin;
 pub mod phases;
 pub mod preflight;

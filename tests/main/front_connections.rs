@@ -184,14 +184,43 @@ fn who_reads_slowly_is_served_to_the_end() {
     let count = 24;
     stream.write_all(&sluice.get(LARGE).encode().repeat(count)).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
-    let (begun, mut total, mut chunk) = (Instant::now(), 0, vec![0; 64 * 1024]);
-    while let Ok(read @ 1..) = stream.read(&mut chunk) {
-        total += read;
-        // About 5 MB/s.
-        std::thread::sleep(Duration::from_millis(12));
-    }
+    let (begun, total) = (Instant::now(), read_slowly(&mut stream));
     assert!(begun.elapsed() > Duration::from_secs(2), "the reader is not slow: {:?}", begun.elapsed());
     assert!(total > count * LARGE_SIZE, "{total} bytes came");
+}
+
+#[test]
+fn a_long_body_of_the_proxys_may_take_longer_than_body_timeout() {
+    const FILM: &str = "/storage/v1/object/public/media/film.mp4";
+    // More than the kernel takes off Sluice's hands.
+    const SIZE: usize = 12 << 20;
+    let upstream = Faulty::start();
+    let film = Answer::new(200, vec![b'x'; SIZE]).header("Content-Type", "video/mp4");
+    upstream.always(FILM, film.act());
+    let routes = "[[route]]\nname = \"media\"\npath = '^/storage/v1/object/public/'\n[route.read]\nttl = \"1h\"\n\
+        scope = \"public\"\nmax_body = \"16MiB\"\n";
+    let sluice =
+        Setup::new(&upstream.url()).routes(routes).section("limits", "body_timeout = \"1s\"").start();
+    sluice.get(FILM).send().expect(200);
+    let request = never_the_fronts(&sluice.get(FILM));
+    request.send().expect(200).expect_hit();
+    let mut stream = TcpStream::connect(sluice.address()).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 64 * 1024).unwrap();
+    stream.write_all(&request.encode()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let (begun, total) = (Instant::now(), read_slowly(&mut stream));
+    assert!(begun.elapsed() > Duration::from_secs(2), "the reader is not slow: {:?}", begun.elapsed());
+    assert!(total > SIZE, "{total} bytes came");
+}
+
+/// Reads to the end at about 5 MB/s. How much came.
+fn read_slowly(stream: &mut TcpStream) -> usize {
+    let (mut total, mut chunk) = (0, vec![0; 64 * 1024]);
+    while let Ok(read @ 1..) = stream.read(&mut chunk) {
+        total += read;
+        std::thread::sleep(Duration::from_millis(12));
+    }
+    total
 }
 
 #[test]
