@@ -2,11 +2,12 @@
 
 pub(crate) mod refresh;
 mod reload;
+mod replayer;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use pingora::apps::HttpServerApp;
@@ -16,9 +17,11 @@ use pingora::server::configuration::ServerConf;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use self::replayer::Replayer;
 use crate::admin::{Admin, Readiness};
 use crate::cache::{EvictionReason, Generations, Memory};
-use crate::config::{Config, ListenAddress, StoreKind};
+use crate::config::{self, Config, ListenAddress, StoreKind};
+use crate::postgrest::timestamp::Micros;
 use crate::proxy::front::Front;
 use crate::proxy::front::hit::Hits;
 use crate::proxy::front::index::Index;
@@ -26,11 +29,17 @@ use crate::proxy::gateway::{Gateway, Settings, SettingsFailure, Stores};
 use crate::proxy::listener::{BindError, Listener};
 use crate::proxy::phases::Phases;
 use crate::proxy::tls::{self, CertificateError};
+use crate::store::journal::{self, Embedded, Journal, Limits, Options};
 use crate::store::{Local, OpenError, Shared};
 use crate::telemetry::metrics::Metrics;
+use crate::write::queue::Queue;
+use crate::write::seal::{KeyFileError, SealError, Sealer};
+use crate::write::wallet::Wallet;
 
 /// Connections to upstream that are kept for the next request.
 const KEPT_CONNECTIONS: usize = 1024;
+/// The key that seals tokens, beside the journal.
+const KEY_FILE: &str = "secret.key";
 /// One part in so many of the memory is the index'.
 const INDEX_SHARE: u64 = 8;
 /// How long the start waits for keys and schemas, so that the first requests
@@ -52,6 +61,15 @@ pub enum AppError {
     /// The store.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The journal of deferred writes.
+    #[error(transparent)]
+    Journal(#[from] journal::OpenError),
+    /// The key that seals tokens in the journal.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The secret that seals tokens in the journal.
+    #[error(transparent)]
+    Secret(#[from] SealError),
     /// The process can't be told to stop.
     #[error("Can't listen for signals: {0}.")]
     Signal(#[from] std::io::Error),
@@ -70,6 +88,7 @@ pub async fn serve(config: Config, load: impl Fn() -> Result<Config, String>) ->
     let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
     let acceptor = Arc::new(ArcSwapOption::from(acceptor.map(Arc::new)));
     let stores = stores(&config, &metrics).await?;
+    let queue = stores.queue.clone();
     let gateway = Arc::new(Gateway::new(settings, stores, metrics.clone()));
     let listeners = config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
     let admin_listener = Listener::bind(&ListenAddress::Tcp(config.admin_listen))?;
@@ -80,6 +99,9 @@ pub async fn serve(config: Config, load: impl Fn() -> Result<Config, String>) ->
 
     let (stop, stopped) = watch::channel(false);
     let (alive, mut last) = mpsc::channel(1);
+    tokio::spawn(gateway.streams.clone().deliver());
+    let replays =
+        queue.clone().map(|queue| tokio::spawn(Replayer::new(gateway.clone(), queue).run(stopped.clone())));
     let proxy = proxy(&config, gateway.clone());
     let hits = Hits::new(gateway.clone());
     let front = Arc::new(Front::new(proxy.clone(), hits, &config, acceptor.clone(), metrics.clone()));
@@ -107,6 +129,7 @@ pub async fn serve(config: Config, load: impl Fn() -> Result<Config, String>) ->
         tokio::time::sleep(config.stop_delay).await;
         // Receivers that are gone have stopped already.
         let _ = stop.send(true);
+        gateway.streams.close();
         proxy.http_cleanup().await;
         tokio::time::timeout(config.stop_timeout, last.recv()).await
     };
@@ -116,6 +139,13 @@ pub async fn serve(config: Config, load: impl Fn() -> Result<Config, String>) ->
             Err(_) => tracing::warn!("stopped with requests under way: stop_timeout is over"),
         },
         () = signals.stop_signal() => tracing::warn!("stopped at once: told so twice"),
+    }
+    if let Some(replays) = replays {
+        // What is in flight has its time; what is queued is durable, and goes on at the next start.
+        let _ = tokio::time::timeout(config.stop_timeout, replays).await;
+    }
+    if let Some(queue) = queue {
+        queue.journal.close().await;
     }
     if let Some(shared) = &gateway.shared {
         shared.leave(config.stop_timeout).await;
@@ -141,7 +171,7 @@ fn proxy(config: &Config, gateway: Arc<Gateway>) -> Arc<HttpProxy<Phases>> {
 }
 
 /// The cache in this process, and the one that all nodes share if there is one.
-async fn stores(config: &Config, metrics: &Arc<Metrics>) -> Result<Stores, OpenError> {
+async fn stores(config: &Config, metrics: &Arc<Metrics>) -> Result<Stores, AppError> {
     let index = config.store.memory / INDEX_SHARE;
     let memory = Arc::new(Memory::new(config.store.memory - index));
     let generations = Arc::new(Generations::new());
@@ -153,7 +183,40 @@ async fn stores(config: &Config, metrics: &Arc<Metrics>) -> Result<Stores, OpenE
             Some(Shared::open(store, &config.upstream, local).await?)
         }
     };
-    Ok(Stores { memory, index: Index::new(index), generations, shared })
+    Ok(Stores { memory, index: Index::new(index), generations, shared, queue: queue(config).await? })
+}
+
+/// Where deferred writes are queued. `None`: no route defers any.
+async fn queue(config: &Config) -> Result<Option<Arc<Queue>>, AppError> {
+    let folder = config.store.path.clone();
+    let defers = config.routes.iter().any(|route| route.write.is_some());
+    // What was queued goes on where nothing is deferred any longer, too.
+    if !(defers || Embedded::is_in(&folder)) || !matches!(config.store.kind, StoreKind::Embedded) {
+        return Ok(None);
+    }
+    let options = Options {
+        folder: folder.clone(),
+        upstream: config.upstream.identity(),
+        limits: limits(&config.queue),
+    };
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(&options));
+    let journal = opened.await.map_err(std::io::Error::other)??;
+    let sealer = match &config.secret {
+        Some(secret) => Sealer::from_secret(secret.expose().as_bytes())?,
+        None => Sealer::generated(&folder.join(KEY_FILE))?,
+    };
+    let depth = journal.depth().writes;
+    tracing::info!(folder = %folder.display(), writes = depth, "journal opened");
+    Ok(Some(Arc::new(Queue { journal: Arc::new(journal), sealer, wallet: Wallet::default() })))
+}
+
+/// How much may be queued and in flight.
+fn limits(queue: &config::Queue) -> Limits {
+    Limits {
+        max_writes: queue.max_writes,
+        max_writes_per_caller: queue.max_writes_per_caller,
+        concurrency: queue.concurrency,
+    }
 }
 
 /// Sets the metrics that are looked up rather than counted.
@@ -161,6 +224,12 @@ fn sampler(gateway: Arc<Gateway>) -> impl Fn(&Metrics) + Send + Sync {
     move |metrics| {
         metrics.set_cache(gateway.memory.entries(), gateway.memory.bytes() + gateway.index.bytes());
         // The embedded store is this process.
+        if let Some(queue) = &gateway.queue {
+            let depth = queue.journal.depth();
+            let now = Micros::of(SystemTime::now());
+            let age = depth.oldest.map_or(0, |oldest| now.0.saturating_sub(oldest.0));
+            metrics.set_queue(depth.writes, Duration::from_micros(u64::try_from(age).unwrap_or_default()));
+        }
         metrics.set_store_up(gateway.shared.as_ref().is_none_or(|shared| shared.is_ready()));
         for reason in EvictionReason::ALL {
             metrics.set_evicted(reason.as_str(), gateway.memory.evictions(reason));

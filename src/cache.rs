@@ -11,6 +11,7 @@
 //! Nothing here reads a clock or does I/O: times come in as arguments.
 
 pub mod cache_status;
+pub mod changes;
 pub mod collapse;
 mod decimal;
 pub mod deliver;

@@ -2,15 +2,18 @@
 //!
 //! `file` reads TOML and remembers where everything stands, `value` knows
 //! durations, sizes and `${…}`, `address` and `store_url` what is listened on and
-//! connected to, `resolve`, `store`, `routes` and `route_headers` make a [`Config`] of it,
+//! connected to, `resolve`, `store`, `queue`, `routes` and the `route_…` make a [`Config`] of it,
 //! `diagnostic` says what is wrong and where. All errors of a file are reported together.
 
 mod address;
 mod context;
 mod diagnostic;
 mod file;
+mod queue;
 mod resolve;
+mod route_facts;
 mod route_headers;
+mod route_write;
 mod routes;
 mod section;
 mod spelling;
@@ -26,6 +29,7 @@ use ipnet::IpNet;
 
 pub use self::address::{ListenAddress, UpstreamUrl};
 pub use self::diagnostic::{ConfigError, Problem};
+pub use self::queue::Queue;
 pub use self::store::{Ack, RedisStore, Store, StoreKind};
 pub use self::store_url::{HostPort, StoreUrl, Topology};
 pub use self::value::{Environment, ProcessEnvironment, Secret};
@@ -40,6 +44,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// What operators have to show; always there where `admin_listen` isn't loopback.
     pub admin_token: Option<Secret>,
+    /// What seals tokens in the journal, at least 32 bytes. `None`: it is made beside the journal.
+    pub secret: Option<Secret>,
     /// The base URL that clients use, without a slash at its end. `None`: the
     /// scheme and `Host` of each request.
     pub public_url: Option<String>,
@@ -65,9 +71,11 @@ pub struct Config {
     pub auth: Auth,
     /// Where answers are kept.
     pub store: Store,
+    /// How deferred writes are queued and replayed.
+    pub queue: Queue,
     /// CORS headers on answers that Sluice makes itself.
     pub cors: Cors,
-    /// What is cached.
+    /// What is cached and deferred.
     pub routes: RouteTable,
 }
 
@@ -156,6 +164,9 @@ pub struct Auth {
     pub api_keys: Vec<Secret>,
     /// What is allowed on `exp` and `nbf`.
     pub leeway: Duration,
+    /// How long a token has to live yet for a write with it to be deferred, where
+    /// it is replayed with tokens that were seen.
+    pub min_token_life: Duration,
     /// Whether auth requests carry the client's address; needs [`Upstream::schema_key`].
     pub forward_client_ip: bool,
 }

@@ -31,8 +31,8 @@ use self::api_key::{ApiKey, Company, GoodKeys};
 use self::credentials::Credentials;
 pub use self::jwks::JwksError;
 use self::jwks::{KeyRing, RefreshClock, Verdict};
-pub use self::partition::{Partition, partition};
-pub use self::token::{Claims, Fingerprint, UnverifiableToken, VerifiedToken};
+pub use self::partition::{Partition, partition, rights};
+pub use self::token::{Claims, Fingerprint, UnverifiableToken, VerifiedToken, WriterId};
 use self::token::{Token, TokenFault, has_token_shape, is_anonymous_key, is_privileged};
 use crate::postgrest::query::Query;
 use crate::route::Scope;
@@ -156,6 +156,22 @@ impl Caller {
     /// Who it is.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Who he is as a writer. `None`: his writes are never deferred.
+    pub fn writer(&self) -> Option<WriterId> {
+        match &self.identity {
+            Identity::Token(token) => token.writer(),
+            Identity::UnverifiableToken(_) | Identity::Key(_) | Identity::Anonymous => None,
+        }
+    }
+
+    /// Tells the session's partition of a token that was verified here from others.
+    pub fn session(&self) -> Option<[u8; 16]> {
+        match &self.identity {
+            Identity::Token(token) => Some(token.session_id()),
+            Identity::UnverifiableToken(_) | Identity::Key(_) | Identity::Anonymous => None,
+        }
     }
 
     /// How the API key was sent.

@@ -42,3 +42,4 @@ pub mod store;
 pub mod tag;
 pub mod telemetry;
 pub mod upstream;
+pub mod write;

@@ -19,7 +19,7 @@ use crate::postgrest::schema::Schemas;
 use crate::request::{DecodedPath, Dialect, RequestView, Target};
 use crate::route::{Invalidate, ReadPolicy, Resource, Route, RouteTable, Scope};
 use crate::storage_api;
-use crate::tag::{Tag, TagId};
+use crate::tag::{Relation, Tag, TagId};
 
 /// What a plan is made from, beside the request.
 #[derive(Clone, Copy)]
@@ -43,6 +43,13 @@ pub enum Plan {
     Preflight,
     /// Answered from the cache, filled on a miss.
     Read(Box<ReadPlan>),
+    /// A write that is deferred if its body and its row are as they should be.
+    Defer {
+        /// The route that matched; it has a write policy.
+        route: Arc<Route>,
+        /// The table.
+        relation: Relation,
+    },
     /// A function read by `POST`: plan again with its body.
     NeedsBody(Arc<Route>),
     /// Forwarded unchanged.
@@ -115,6 +122,11 @@ pub fn plan(request: &RequestView<'_>, body: Option<&[u8]>, rules: Rules<'_>, no
     let Some(route) = rules.routes.find(&target, &path, &query) else {
         return forward(None, request, "no-route");
     };
+    if let Target::Table(relation) = &target
+        && route.write.as_ref().is_some_and(|policy| policy.methods.contain(request.method))
+    {
+        return Plan::Defer { route: route.clone(), relation: relation.clone() };
+    }
     let Some(policy) = route.read.clone() else { return forward(Some(route), request, "no-read") };
     if !policy.methods.contain(request.method) {
         return Plan::Forward { route: Some(route.clone()), why: Why::Method };
@@ -128,6 +140,23 @@ pub fn plan(request: &RequestView<'_>, body: Option<&[u8]>, rules: Rules<'_>, no
         Ok(read) => Plan::Read(Box::new(read)),
         Err(why) => Plan::Forward { route: Some(route.clone()), why: Why::Bypass(why) },
     }
+}
+
+/// The plan of a read that Sluice makes on a caller's behalf: `request` carries his credentials, `route` is the one
+/// that his own request matched, `policy` how the answer is kept. `None` where his request would bypass the cache.
+pub fn plan_on_behalf(
+    request: &RequestView<'_>,
+    route: &Arc<Route>,
+    policy: Arc<ReadPolicy>,
+    rules: Rules<'_>,
+    now: SystemTime,
+) -> Option<ReadPlan> {
+    let path = DecodedPath::parse(request.path).ok()?;
+    let query = Query::parse(request.query).ok()?;
+    let target = Target::of(request, &path, rules.default_schema);
+    let draft =
+        Draft { request, body: None, path: &path, query: &query, target: &target, route, policy, rules, now };
+    draft.read().ok()
 }
 
 /// A preflight as browsers send it (Fetch, section 4.8).

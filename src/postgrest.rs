@@ -5,11 +5,14 @@
 //! Everything here is pure: bytes in, answers out.
 
 pub mod footprint;
+pub mod object;
 pub mod prefer;
 pub mod query;
 pub mod row;
 pub mod schema;
 pub mod select;
+pub mod timestamp;
+pub mod value;
 
 mod filter;
 

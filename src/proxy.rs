@@ -7,15 +7,20 @@
 
 pub mod chunk;
 pub mod claim;
+pub mod defer;
+pub mod endpoint;
 pub mod exchange;
 pub mod fill;
 pub mod front;
 pub mod gateway;
 pub mod head;
 pub mod invalidate;
+pub mod known;
 pub mod listener;
 pub mod lookup;
+pub mod order;
 pub mod origin;
+pub mod pending;
 pub mod phases;
 pub mod preflight;
 pub mod proxy_protocol;

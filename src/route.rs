@@ -5,6 +5,7 @@
 //! exclusion.
 
 mod pattern;
+mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,9 @@ use http::{HeaderName, Method};
 use regex::Regex;
 
 pub use self::pattern::{HeaderGlob, PatternError, RelationPattern, parse_relation};
+pub use self::write::{
+    CredentialMode, DeferMethods, Guard, MAX_WRITE_BODY, OnReject, OnWait, Owner, WritePolicy,
+};
 use crate::postgrest::query::Query;
 use crate::request::{DecodedPath, Target};
 use crate::tag::{Relation, Tag};
@@ -38,7 +42,10 @@ pub struct Route {
     pub writes: Option<Vec<Relation>>,
     /// How reads are answered from the cache. `None`: never.
     pub read: Option<Arc<ReadPolicy>>,
-    /// A fingerprint of all this: what was filled by other rules is not served by these.
+    /// How writes are deferred; only where `resource` is tables. `None`: never.
+    pub write: Option<Arc<WritePolicy>>,
+    /// A fingerprint of all this but `write`, which doesn't change what an entry holds:
+    /// what was filled by other rules is not served by these.
     pub rules: u64,
 }
 
@@ -71,6 +78,18 @@ impl Resource {
             Resource::Path(_) => &[],
         };
         patterns.iter().filter_map(RelationPattern::schema)
+    }
+
+    /// Whether requests for `target`, whose decoded path is `path`, are meant.
+    fn takes(&self, target: &Target, path: &str) -> bool {
+        match (self, target) {
+            (Resource::Tables(patterns), Target::Table(relation))
+            | (Resource::Functions(patterns), Target::Function(relation)) => {
+                patterns.iter().any(|pattern| pattern.matches(relation))
+            }
+            (Resource::Path(regex), _) => regex.is_match(path),
+            _ => false,
+        }
     }
 }
 
@@ -201,15 +220,21 @@ impl RouteTable {
     /// The first route that matches a request.
     pub fn find(&self, target: &Target, path: &DecodedPath, query: &Query) -> Option<&Arc<Route>> {
         self.routes.iter().find(|route| {
-            let resource = match (&route.resource, target) {
-                (Resource::Tables(patterns), Target::Table(relation))
-                | (Resource::Functions(patterns), Target::Function(relation)) => {
-                    patterns.iter().any(|pattern| pattern.matches(relation))
-                }
-                (Resource::Path(regex), _) => regex.is_match(path.as_str()),
-                _ => false,
-            };
-            resource && route.query.iter().all(|condition| condition.matches(query))
+            route.resource.takes(target, path.as_str())
+                && route.query.iter().all(|condition| condition.matches(query))
+        })
+    }
+
+    /// The routes that may decide about requests for a table, in order: those
+    /// that match it, up to the first that does so whatever the query is.
+    pub fn of_table(&self, relation: &Relation) -> impl Iterator<Item = &Arc<Route>> {
+        let target = Target::Table(relation.clone());
+        let path = format!("/rest/v1/{}", relation.name);
+        let mut decided = false;
+        self.routes.iter().filter(move |route| {
+            let may_decide = !decided && route.resource.takes(&target, &path);
+            decided |= may_decide && route.query.is_empty();
+            may_decide
         })
     }
 
@@ -234,6 +259,32 @@ impl RouteTable {
             .filter_map(|(index, route)| Some((route.as_ref(), reached_first(index, route)?)))
             .collect()
     }
+
+    /// Whether there may be a table about which either of two routes decides, given
+    /// by their places in the order. Not where an earlier one takes all requests
+    /// for it, whatever the query is: a later one never gets to see them.
+    /// Routes with a path aren't looked at.
+    pub fn share_a_table(&self, earlier: usize, later: usize) -> bool {
+        let (Some(first), Some(second)) = (self.routes.get(earlier), self.routes.get(later)) else {
+            return false;
+        };
+        let (Resource::Tables(firsts), Resource::Tables(seconds)) = (&first.resource, &second.resource)
+        else {
+            return false;
+        };
+        if earlier >= later || first.query.is_empty() {
+            return false;
+        }
+        let is_taken_before = |one: &RelationPattern, other: &RelationPattern| {
+            self.routes[..later].iter().filter(|route| route.query.is_empty()).any(|route| {
+                let Resource::Tables(wide) = &route.resource else { return false };
+                wide.iter().any(|wide| wide.covers(one) || wide.covers(other))
+            })
+        };
+        firsts
+            .iter()
+            .any(|one| seconds.iter().any(|other| one.overlaps(other) && !is_taken_before(one, other)))
+    }
 }
 
 impl Route {
@@ -244,11 +295,35 @@ impl Route {
         query: Vec<QueryCondition>,
         writes: Option<Vec<Relation>>,
         read: Option<Arc<ReadPolicy>>,
+        write: Option<Arc<WritePolicy>>,
     ) -> Self {
         let stated = format!("{name:?} {resource:?} {query:?} {writes:?} {read:?}");
         let mut word = [0; 8];
         word.copy_from_slice(&blake3::hash(stated.as_bytes()).as_bytes()[..8]);
-        Self { name, resource, query, writes, read, rules: u64::from_le_bytes(word) }
+        Self { name, resource, query, writes, read, write, rules: u64::from_le_bytes(word) }
+    }
+
+    /// How the rows are kept that its deferred writes are about: whole, each in its reader's own partition.
+    pub fn row_policy(&self) -> ReadPolicy {
+        const WITHOUT_READS: Duration = Duration::from_secs(60);
+        let read = self.read.as_deref();
+        let ttl = read.map_or(WITHOUT_READS, |read| read.ttl);
+        ReadPolicy {
+            ttl,
+            empty_ttl: ReadPolicy::default().empty_ttl.min(ttl),
+            scope: match self.scope() {
+                Scope::User => Scope::User,
+                // Others' sessions may see other columns of it, or nothing.
+                Scope::Session | Scope::Claims(_) | Scope::Role | Scope::Public => Scope::Session,
+            },
+            vary: read.map(|read| read.vary.clone()).unwrap_or_default(),
+            ..ReadPolicy::default()
+        }
+    }
+
+    /// Whose claims count: the scope of its reads, that of a session where it has none.
+    pub fn scope(&self) -> &Scope {
+        self.read.as_ref().map_or(&Scope::Session, |read| &read.scope)
     }
 
     /// What everything carries that it filled.

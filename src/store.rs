@@ -22,6 +22,7 @@ pub mod connect;
 pub mod envelope;
 mod error;
 pub mod inspect;
+pub mod journal;
 pub mod names;
 mod notes;
 mod outbox;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use pingora::listeners::tls::Acceptor;
 
-use super::{FIRST_REFRESH, refresh};
+use super::{FIRST_REFRESH, limits, refresh};
 use crate::config::Config;
 use crate::proxy::gateway::{Gateway, Settings};
 use crate::proxy::tls;
@@ -48,6 +48,13 @@ impl<L: Fn() -> Result<Config, String>> Reloader<L> {
         let _ = tokio::time::timeout(FIRST_REFRESH, refresh::once(&settings)).await;
         let moved = settings.upstream_url != old.upstream_url
             || settings.config.upstream.host != old.config.upstream.host;
+        match &self.gateway.queue {
+            Some(queue) => queue.journal.set_limits(limits(&settings.config.queue)),
+            None if settings.config.routes.iter().any(|route| route.write.is_some()) => {
+                tracing::warn!(setting = "route.write", "the first route that defers takes a restart");
+            }
+            None => {}
+        }
         self.acceptor.store(acceptor.map(Arc::new));
         self.gateway.replace(settings);
         if moved {

@@ -2,13 +2,14 @@
 //! unusable, at once and without searching for them.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::changes::Changes;
 use super::entry::Entry;
 use crate::tag::TagId;
 
@@ -161,6 +162,7 @@ pub struct Generations {
     /// Whether `holds` may have any; spares lookups and fills the lock.
     any_hold: AtomicBool,
     holds: Mutex<Holds>,
+    changes: Arc<Changes>,
 }
 
 #[derive(Default)]
@@ -183,7 +185,13 @@ impl Generations {
             chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
             any_hold: AtomicBool::new(false),
             holds: Mutex::default(),
+            changes: Arc::new(Changes::new()),
         }
+    }
+
+    /// Tells those who watch tags when these move.
+    pub fn changes(&self) -> &Arc<Changes> {
+        &self.changes
     }
 
     /// The generations of `tags` now. To be read before upstream is asked.
@@ -202,6 +210,7 @@ impl Generations {
             let counters = self.chunks[chunk].get_or_init(|| (0..CHUNK).map(|_| AtomicU64::new(0)).collect());
             counters[index].fetch_add(1, Ordering::SeqCst);
         }
+        self.changes.notify(tags);
     }
 
     /// Whether none of these tags has moved since it had this generation.

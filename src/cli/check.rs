@@ -1,5 +1,7 @@
 //! `sluice check`: whether the configuration can be put to use.
 
+mod deferral;
+
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -48,7 +50,7 @@ fn print_notes(config: &Config) {
         println!("store: {}, {}, namespace {}", store.url, topology(&store.url.topology), store.namespace);
     }
     for route in config.routes.iter() {
-        println!("route: {}", route.name);
+        println!("route: {}", deferral::route(route));
     }
     for (route, by) in config.routes.shadowed() {
         println!("warning: route {:?} is never reached: {:?} matches all it would", route.name, by.name);
@@ -61,6 +63,9 @@ fn print_notes(config: &Config) {
     }
     if config.auth.jwt_secret.is_none() {
         println!("note: without auth.jwt_secret tokens signed with HS256 are told apart by the token itself");
+    }
+    for note in deferral::notes(config) {
+        println!("{note}");
     }
     println!(
         "note: supabase-js names its session after the first label of the URL's host: give Sluice a host \
@@ -181,6 +186,9 @@ fn print_tables(settings: &Settings) -> Result<(), Failure> {
         let key = if table.key().is_empty() { "none".to_owned() } else { table.key().join(", ") };
         let kind = if table.may_be_view() { "table or view" } else { "table" };
         println!("{kind}: {default}.{name}, key: {key}");
+    }
+    for obstacle in deferral::obstacles(&settings.config, &settings.schemas.load()) {
+        println!("{obstacle}");
     }
     Ok(())
 }

@@ -77,6 +77,11 @@ fn print_plan(plan: &Plan) {
         Plan::Preflight => {
             println!("plan:        CORS preflight, kept by path, origin and both request headers")
         }
+        Plan::Defer { route, relation } => {
+            println!("plan:        deferred, if the caller, the body and the row allow it; else forwarded");
+            println!("route:       {}", route.name);
+            println!("table:       {relation}");
+        }
         Plan::NeedsBody(route) => {
             println!("plan:        depends on the body: give it with -d");
             println!("route:       {}", route.name);

@@ -30,6 +30,7 @@ pub(super) fn run(source: &Source) -> Result<(), Failure> {
         AppError::Settings(_) | AppError::Certificate(_) | AppError::Store(_) => {
             Failure::Usage(error.to_string())
         }
+        AppError::Journal(_) | AppError::Key(_) | AppError::Secret(_) => Failure::Usage(error.to_string()),
         AppError::Bind(_) | AppError::Signal(_) => Failure::Failed(error.to_string()),
     })
 }

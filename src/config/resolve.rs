@@ -12,10 +12,12 @@ use super::diagnostic::ConfigError;
 use super::file::{self, Source, Table};
 use super::section::{Section, Zero};
 use super::value::{Environment, Secret};
-use super::{Auth, Config, Cors, Limits, Log, LogFormat, Tls, Upstream, routes, store};
+use super::{Auth, Config, Cors, Limits, Log, LogFormat, StoreKind, Tls, Upstream, queue, routes, store};
 use crate::route::parse_relation;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// The fewest bytes of `secret`.
+const MIN_SECRET: usize = 32;
 const ANY_ADDRESS: &str = "write an address and a port (\"0.0.0.0:8000\", \"[::]:8000\"), \"unix:/run/sluice.sock\" \
                            or \"fd:3\" (3 or above)";
 
@@ -39,10 +41,19 @@ fn read(context: &Context<'_>, tree: &Table, upstream_override: Option<&str>) ->
     let listen = listen(root);
     let admin_token = header_secret(root, "admin_token");
     let upstream = root.table("upstream", |section| upstream(section, upstream_override));
+    let auth = root.table("auth", |section| auth(section, &upstream));
+    let store = root.table("store", |section| store::read(section, &upstream.url.host));
+    let ground = routes::Ground {
+        default_schema: &upstream.default_schema,
+        is_shared: matches!(store.kind, StoreKind::Redis(_)),
+        signs_tokens: auth.jwt_secret.is_some(),
+    };
+    let routes = routes::table(root, &ground);
     let config = Config {
         admin_listen: admin_listen(root, &listen, admin_token.is_some()),
         listen,
         admin_token,
+        secret: sealing_secret(root),
         public_url: base_url(root, "public_url", "https://api.example.com").map(|url| url.to_string()),
         trusted_proxies: trusted_proxies(root),
         proxy_protocol: root.boolean("proxy_protocol", false),
@@ -52,14 +63,15 @@ fn read(context: &Context<'_>, tree: &Table, upstream_override: Option<&str>) ->
         tls: tls(root),
         log: root.table("log", log),
         limits: root.table("limits", limits),
-        auth: root.table("auth", |section| auth(section, &upstream)),
-        store: root.table("store", |section| store::read(section, &upstream.url.host)),
+        auth,
+        store,
+        queue: root.table("queue", queue::read),
         cors: root.table("cors", cors),
-        routes: routes::table(root, &upstream.default_schema),
+        routes,
         upstream,
     };
     root.mode();
-    for key in ["secret", "hook_secret", "database", "queue", "upload"] {
+    for key in ["hook_secret", "database", "upload"] {
         root.unavailable(key, "");
     }
     root.refuse_unknown();
@@ -271,6 +283,16 @@ fn fits_a_header(secret: &Secret) -> bool {
     secret.expose().bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+/// A secret that others are derived from, so long that nobody guesses it.
+fn sealing_secret(root: &mut Section<'_>) -> Option<Secret> {
+    let secret = root.secret("secret")?;
+    if secret.expose().len() < MIN_SECRET {
+        let remedy = format!("give at least {MIN_SECRET} bytes, such as what `openssl rand -hex 32` prints");
+        root.problem_with("secret", "is too short", &remedy);
+    }
+    Some(secret)
+}
+
 fn auth(section: &mut Section<'_>, upstream: &Upstream) -> Auth {
     let stated = jwks_urls(section);
     let jwks_derived = stated.is_none();
@@ -288,13 +310,13 @@ fn auth(section: &mut Section<'_>, upstream: &Upstream) -> Auth {
             "give `schema_key` under `[upstream]`: Auth believes the address only beside a secret key";
         section.problem_with("forward_client_ip", "needs `upstream.schema_key`", remedy);
     }
-    section.unavailable("min_token_life", "60s");
     Auth {
         jwt_secret: section.secret("jwt_secret"),
         jwks_urls: stated.unwrap_or_else(|| vec![format!("{}/auth/v1/.well-known/jwks.json", upstream.url)]),
         jwks_derived,
         api_keys,
         leeway: section.duration("leeway", 30 * SECOND, Zero::Allowed),
+        min_token_life: section.duration("min_token_life", 60 * SECOND, Zero::Allowed),
         forward_client_ip,
     }
 }

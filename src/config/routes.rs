@@ -9,6 +9,7 @@ use regex::{Regex, RegexBuilder};
 use super::file::{Item, Node, Place};
 use super::route_headers::{ignore_headers, vary};
 use super::section::{Section, Text, Zero};
+use super::{route_facts, route_write};
 use crate::route::{
     FreshnessSource, Invalidate, QueryCondition, ReadMethods, ReadPolicy, RelationPattern, Resource, Route,
     RouteTable, Scope, parse_relation,
@@ -38,8 +39,18 @@ const MAX_ROUTES: usize = 1000;
 /// A compiled expression's size in bytes.
 const MAX_REGEX: usize = 1 << 20;
 
-/// All routes, names in them belonging to `default_schema` unless they say otherwise.
-pub(super) fn table(root: &mut Section<'_>, default_schema: &str) -> RouteTable {
+/// What the rest of the file says that routes rest on.
+pub(super) struct Ground<'a> {
+    /// Where names belong that don't say otherwise.
+    pub(super) default_schema: &'a str,
+    /// Whether the store is shared with other processes.
+    pub(super) is_shared: bool,
+    /// Whether there is a secret to sign tokens with.
+    pub(super) signs_tokens: bool,
+}
+
+/// All routes.
+pub(super) fn table(root: &mut Section<'_>, ground: &Ground<'_>) -> RouteTable {
     let sections = root.tables("route");
     if sections.len() > MAX_ROUTES {
         root.problem_with("route", "has too many routes", &format!("write at most {MAX_ROUTES}"));
@@ -49,11 +60,14 @@ pub(super) fn table(root: &mut Section<'_>, default_schema: &str) -> RouteTable 
     let mut routes = Vec::with_capacity(sections.len());
     for (place, mut section) in sections {
         let name = name(&mut section, place, &mut names);
-        let route = route(&mut section, place, name, default_schema);
+        let route = route(&mut section, place, name, ground);
         section.refuse_unknown();
-        routes.extend(route);
+        routes.extend(route.zip(section.written()));
     }
-    RouteTable::new(routes)
+    let (routes, written): (Vec<_>, Vec<_>) = routes.into_iter().unzip();
+    let routes = RouteTable::new(routes);
+    route_facts::check(root.context(), &routes, &written);
+    routes
 }
 
 fn name(section: &mut Section<'_>, place: &Place, names: &mut HashMap<String, Place>) -> String {
@@ -79,12 +93,12 @@ fn name(section: &mut Section<'_>, place: &Place, names: &mut HashMap<String, Pl
 }
 
 /// `None` where it isn't plain what the route matches, which has been noted.
-fn route(section: &mut Section<'_>, place: &Place, name: String, default_schema: &str) -> Option<Route> {
+fn route(section: &mut Section<'_>, place: &Place, name: String, ground: &Ground<'_>) -> Option<Route> {
+    let default_schema = ground.default_schema;
     let resource = resource(section, place, default_schema);
     let query = query(section);
     let stated_writes = relations(section, "writes", default_schema);
     section.mode();
-    section.unavailable("write", "");
     let is_function = matches!(resource, Some(Resource::Functions(_)));
     let has_read = section.item("read").is_some();
     let policy = section.table("read", |read| read_policy(read, is_function, default_schema));
@@ -92,7 +106,9 @@ fn route(section: &mut Section<'_>, place: &Place, name: String, default_schema:
     // A function that is read by POST is no writer unless the file says so.
     let only_reads = read.as_ref().is_some_and(|read| read.methods.post);
     let writes = stated_writes.or_else(|| only_reads.then(Vec::new));
-    Some(Route::new(name, resource?, query, writes, read))
+    let is_table = resource.as_ref().is_none_or(|resource| matches!(resource, Resource::Tables(_)));
+    let write = route_write::read(section, is_table, ground).map(Arc::new);
+    Some(Route::new(name, resource?, query, writes, read, write))
 }
 
 fn resource(section: &mut Section<'_>, place: &Place, default_schema: &str) -> Option<Resource> {
@@ -294,13 +310,18 @@ fn claims(section: &mut Section<'_>) -> Scope {
     }
     let mut claims = Vec::with_capacity(texts.len());
     for text in texts {
-        if text.value.split('.').any(str::is_empty) {
-            let remedy = "write a claim, with dots for those inside of it: \"app_metadata.tenant_id\"";
-            section.problem("scope", &text.place, "has no such claim", Some(remedy.into()));
-        }
+        check_claim(section, "scope", &text);
         claims.push(text.value);
     }
     claims.sort();
     claims.dedup();
     Scope::Claims(claims)
+}
+
+/// Notes a text that is no claim's dotted path.
+pub(super) fn check_claim(section: &Section<'_>, key: &str, text: &Text) {
+    if text.value.split('.').any(str::is_empty) {
+        let remedy = "write a claim, with dots for those inside of it: \"app_metadata.tenant_id\"";
+        section.problem(key, &text.place, "has no such claim", Some(remedy.into()));
+    }
 }

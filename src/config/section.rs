@@ -79,6 +79,11 @@ impl<'a> Section<'a> {
         sections
     }
 
+    /// The table as it stands in the file.
+    pub(super) fn written(&self) -> Option<&'a Table> {
+        self.table
+    }
+
     /// Whether the table is there.
     pub(super) fn is_given(&self) -> bool {
         self.table.is_some()

@@ -1,6 +1,7 @@
 //! `[store]`: where answers are kept.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use super::section::{Section, Zero};
 use super::store_url::StoreUrl;
@@ -11,6 +12,8 @@ use super::value::Secret;
 pub struct Store {
     /// The size of the in-process cache in bytes; 0 keeps nothing in process.
     pub memory: u64,
+    /// The folder of the journal of [`StoreKind::Embedded`], which is made if some route defers.
+    pub path: PathBuf,
     /// What stands behind the in-process cache.
     pub kind: StoreKind,
 }
@@ -59,6 +62,7 @@ impl fmt::Display for Ack {
 }
 
 const MAX_NAMESPACE: usize = 128;
+const DEFAULT_PATH: &str = "sluice-data";
 
 /// Reads the section. All keys are read whatever the kind, so that all errors
 /// are said at once.
@@ -66,20 +70,23 @@ pub(super) fn read(section: &mut Section<'_>, upstream_host: &str) -> Store {
     let otherwise = if section.place_of("kind").is_some() { Kind::Misspelt } else { Kind::Embedded };
     let kind = section.choice("kind", &[("embedded", Kind::Embedded), ("redis", Kind::Redis)], otherwise);
     let redis = redis(section, upstream_host);
-    section.unavailable("path", "sluice-data");
+    let path = section.path("path").unwrap_or_else(|| DEFAULT_PATH.into());
     for key in ["journal_url", "objects"] {
         section.unavailable(key, "");
     }
     let memory = section.size("memory", 256 << 20, Zero::Allowed);
     let kind = match kind {
-        Kind::Redis => StoreKind::Redis(Box::new(redis)),
+        Kind::Redis => {
+            refuse_what_is_embedded(section, &path);
+            StoreKind::Redis(Box::new(redis))
+        }
         Kind::Embedded => {
             refuse_what_needs_redis(section, &redis, upstream_host);
             StoreKind::Embedded
         }
         Kind::Misspelt => StoreKind::Embedded,
     };
-    Store { memory, kind }
+    Store { memory, path, kind }
 }
 
 #[derive(Clone, Copy)]
@@ -159,9 +166,23 @@ fn refuse_what_needs_redis(section: &Section<'_>, redis: &RedisStore, upstream_h
         ("url", redis.url != StoreUrl::local()),
         ("password", redis.password.is_some()),
         ("namespace", redis.namespace != default_namespace(upstream_host)),
-        ("ack", redis.ack != Ack::Fsync),
+        ("ack", redis.ack == Ack::Replicated),
     ];
     for (key, _) in is_said.into_iter().filter(|(_, is_said)| *is_said) {
         section.problem_with(key, "needs the Redis store", "set `kind = \"redis\"` beside it, or remove it");
+    }
+    if redis.ack == Ack::Memory {
+        // Redis outlives Sluice; the memory of Sluice doesn't.
+        let problem = "promises nothing where the store is embedded";
+        let remedy = "remove it: `fsync` is what is in force; or set `kind = \"redis\"` beside it";
+        section.problem_with("ack", problem, remedy);
+    }
+}
+
+/// What is in force by default may be said.
+fn refuse_what_is_embedded(section: &Section<'_>, path: &Path) {
+    if path != Path::new(DEFAULT_PATH) {
+        let remedy = "set `kind = \"embedded\"` beside it, or remove it";
+        section.problem_with("path", "needs the embedded store", remedy);
     }
 }

@@ -70,7 +70,8 @@ fn the_defaults() {
     assert_eq!((config.admin_token, config.public_url, config.tls), (None, None, None));
     assert!(config.trusted_proxies.is_empty() && !config.proxy_protocol);
     assert_eq!(config.workers, 0);
-    assert_eq!(config.store, Store { memory: 256 * 1024 * 1024, kind: StoreKind::Embedded });
+    let store = Store { memory: 256 * 1024 * 1024, path: "sluice-data".into(), kind: StoreKind::Embedded };
+    assert_eq!((config.store, config.secret), (store, None));
     assert_eq!((config.stop_delay, config.stop_timeout), (seconds(0), seconds(10)));
     assert_eq!(config.log, Log { level: "info".into(), format: LogFormat::Auto, access: false });
     let limits = Limits {
@@ -91,6 +92,7 @@ fn the_defaults() {
     assert_eq!(config.auth.jwks_urls, ["https://abc.supabase.co/auth/v1/.well-known/jwks.json"]);
     assert!(config.auth.jwks_derived && !config.auth.forward_client_ip);
     assert_eq!((config.auth.jwt_secret, config.auth.leeway), (None, seconds(30)));
+    assert_eq!(config.auth.min_token_life, seconds(60));
     assert!(config.auth.api_keys.is_empty());
     assert_eq!(config.cors, Cors { allow_origins: vec!["*".into()], max_age: seconds(7200) });
     assert_eq!(config.routes.iter().len(), 0);
@@ -131,7 +133,7 @@ fn values_are_read() {
         jwks_url = ["https://a/jwks?x=1", "http://b/"]
         api_keys = ["a", "${NAME}"]
         leeway = "0s"
-        min_token_life = "60s"
+        min_token_life = "0s"
         "#,
     );
     let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
@@ -146,6 +148,7 @@ fn values_are_read() {
     assert_eq!(config.log.level, "info,sluice::cache=debug");
     assert_eq!(config.cors.allow_origins, ["https://app.example.com:3000", "null"]);
     assert_eq!(config.auth.jwt_secret, Some(Secret::new("from-a-file")));
+    assert_eq!(config.auth.min_token_life, seconds(0));
     assert_eq!(config.auth.jwks_urls, ["https://a/jwks?x=1", "http://b/"]);
     assert_eq!(config.auth.api_keys, [Secret::new("a"), Secret::new("hush-hush")]);
     assert!(!format!("{config:?}").contains("hush"), "no secret in Debug");
@@ -358,7 +361,7 @@ proptest! {
     #[test]
     fn any_likely_text_is_read_without_a_panic(
         lines in prop::collection::vec(
-            ("(listen|mode|store|log|ttl|\\[route\\.read\\]\n|\\[\\[route\\]\\]\n|\\[auth\\]\n|name|table|scope|vary|api_keys|query|database)",
+            ("(listen|mode|store|log|ttl|\\[route\\.read\\]\n|\\[route\\.write\\]\n|\\[queue\\]\n|key|owner|guard|columns|backoff|\\[\\[route\\]\\]\n|\\[auth\\]\n|name|table|scope|vary|api_keys|query|database)",
              "( = )?", "(\"[$a-z*.{}:é]{0,6}\"|\\[\"[a-z.]{0,3}\"\\]|-?[0-9]{1,20}|[0-9]\\.5|\\{a = \"\\(\"\\}|true|1979-05-27)?"),
             0..12)
     ) {
@@ -374,3 +377,4 @@ proptest! {
 
 mod bad_files;
 mod store;
+mod write;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::token::{Claims, Fingerprint, names_somebody};
+use super::token::{Claims, Fingerprint, VerifiedToken, names_somebody};
 use super::{Caller, Identity};
 use crate::route::Scope;
 
@@ -13,6 +13,9 @@ const TOKEN_CLAIMS: [&str; 4] = ["exp", "iat", "nbf", "jti"];
 
 /// The claims that `auth.uid()` and `auth.role()` rest on.
 const USER_CLAIMS: [&str; 4] = ["iss", "role", "sub", "aal"];
+
+/// Claims that each sign-in and each second factor change, beside those of the token's own life.
+const SESSION_CLAIMS: [&str; 2] = ["session_id", "amr"];
 
 /// Keeps these hashes apart from others of the same bytes.
 const DOMAIN: &[u8] = b"sluice partition";
@@ -75,6 +78,33 @@ pub fn partition(scope: &Scope, caller: &Caller) -> Partition {
     }
 }
 
+/// What a token has to be equal in to stand in for `token` on a route with this
+/// scope: the claims of the scope, and at least those that name the user. Of all
+/// claims, under [`Scope::Session`], those that change from sign-in to sign-in
+/// are left out: rights don't hang on them.
+pub fn rights(scope: &Scope, token: &VerifiedToken) -> [u8; 16] {
+    let (claims, token) = (token.claims(), &token.fingerprint);
+    let mut encoder = Encoder::new("rights", token);
+    for name in USER_CLAIMS {
+        encoder.optional(claims.get(name));
+    }
+    match scope {
+        Scope::Session => {
+            encoder.part(b"session");
+            let is_kept = |name: &str| !TOKEN_CLAIMS.contains(&name) && !SESSION_CLAIMS.contains(&name);
+            encoder.fields(claims.iter().filter(|(name, _)| is_kept(name)).collect());
+        }
+        Scope::Claims(paths) => {
+            encoder.part(b"claims");
+            encoder.paths(claims, paths);
+        }
+        Scope::User | Scope::Role | Scope::Public => encoder.part(b"user"),
+    }
+    let mut rights = [0; 16];
+    rights.copy_from_slice(&encoder.finish(true).digest[..16]);
+    rights
+}
+
 /// A partition that no claim takes part in.
 fn of_parts(parts: &[&[u8]], one_users: bool) -> Partition {
     let mut hasher = blake3::Hasher::new();
@@ -117,14 +147,7 @@ pub(super) fn of_role(claims: &Claims, token: &Fingerprint) -> Partition {
 fn of_paths(claims: &Claims, paths: &[String], token: &Fingerprint) -> Partition {
     let mut encoder = Encoder::new("claims", token);
     encoder.optional(claims.get("role"));
-    encoder.count(paths.len());
-    for path in paths {
-        encoder.part(path.as_bytes());
-        // The name of a claim may hold dots itself (`https://example.com/tenant`).
-        // Which reading a policy has in mind is unknown, so both count.
-        encoder.optional(claims.get(path));
-        encoder.optional(descend(claims, path));
-    }
+    encoder.paths(claims, paths);
     encoder.finish(false)
 }
 
@@ -168,6 +191,18 @@ impl<'a> Encoder<'a> {
                 self.hasher.update(b"-");
             }
             Some(value) => self.value(value),
+        }
+    }
+
+    /// The paths and the claims at them.
+    fn paths(&mut self, claims: &Claims, paths: &[String]) {
+        self.count(paths.len());
+        for path in paths {
+            self.part(path.as_bytes());
+            // The name of a claim may hold dots itself (`https://example.com/tenant`).
+            // Which reading a policy has in mind is unknown, so both count.
+            self.optional(claims.get(path));
+            self.optional(descend(claims, path));
         }
     }
 

@@ -229,6 +229,26 @@ pub struct VerifiedToken {
     pub(super) session: Partition,
     pub(super) user: Partition,
     pub(super) role: Partition,
+    writer: Option<WriterId>,
+}
+
+/// A person who writes: `iss`, `role` and `sub`, whatever a route's scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WriterId(pub [u8; 16]);
+
+impl WriterId {
+    /// Of these claims. `None` where they name nobody: `role` or `sub` is no text.
+    fn of(claims: &Claims) -> Option<Self> {
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
+        let (role, subject) = (text("role")?, text("sub")?);
+        // Absent is an issuer of its own, as is one that is no text.
+        let issuer = claims.get("iss").map(Value::to_string).unwrap_or_default();
+        let digest =
+            Fingerprint::of_parts(&[b"writer", issuer.as_bytes(), role.as_bytes(), subject.as_bytes()]);
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest.0[..16]);
+        Some(Self(id))
+    }
 }
 
 impl VerifiedToken {
@@ -238,11 +258,24 @@ impl VerifiedToken {
             session: partition::of_session(&claims, &fingerprint),
             user: partition::of_user(&claims, &fingerprint),
             role: partition::of_role(&claims, &fingerprint),
+            writer: WriterId::of(&claims),
             claims,
             lifetime,
             key,
             fingerprint,
         }
+    }
+
+    /// Tells its session's partition from others: all claims but those of its own life.
+    pub fn session_id(&self) -> [u8; 16] {
+        let mut id = [0; 16];
+        id.copy_from_slice(&self.session.as_bytes()[..16]);
+        id
+    }
+
+    /// Who writes with it. `None` where it names nobody.
+    pub fn writer(&self) -> Option<WriterId> {
+        self.writer
     }
 
     /// All claims.

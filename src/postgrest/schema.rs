@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
+use super::object::Members;
 use super::row::KeyType;
+use super::value::ColumnType;
 
 /// One schema's tables, views and functions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +24,7 @@ pub struct Schema {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     columns: BTreeMap<String, Column>,
+    order: Vec<String>,
     key: Vec<String>,
 }
 
@@ -32,8 +35,14 @@ pub struct Column {
     pub format: String,
     /// How its values are spelt canonically; `None` where that isn't known here.
     pub key_type: Option<KeyType>,
+    /// Which values it takes, as far as the description tells.
+    pub column_type: ColumnType,
     /// Whether it is declared `not null`.
     pub required: bool,
+    /// Whether the description tells of a default. There may be one without:
+    /// those of identities, sequences, generated columns and views and some
+    /// others stand in no description.
+    pub has_default: bool,
     /// The columns that its foreign keys refer to. PostgREST tells of one
     /// single-column key at most, inside the same schema.
     pub references: Vec<Reference>,
@@ -82,7 +91,7 @@ struct Definition {
     #[serde(default)]
     required: Vec<String>,
     #[serde(default)]
-    properties: BTreeMap<String, Property>,
+    properties: Members<Property>,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +102,15 @@ struct Property {
     description: String,
     #[serde(rename = "maxLength")]
     max_length: Option<usize>,
+    #[serde(rename = "enum")]
+    variants: Option<Vec<String>>,
+    #[serde(default, rename = "default", deserialize_with = "is_present")]
+    has_default: bool,
+}
+
+/// Reads any value, `null` too.
+fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 impl Schema {
@@ -190,6 +208,11 @@ impl Table {
         self.columns.iter().map(|(name, column)| (name.as_str(), column))
     }
 
+    /// The names of all columns, in the table's order.
+    pub fn order(&self) -> &[String] {
+        &self.order
+    }
+
     /// The primary key's columns, by name; empty without a key.
     pub fn key(&self) -> &[String] {
         &self.key
@@ -210,22 +233,28 @@ impl Table {
 
 fn table(definition: Definition) -> Table {
     let required: BTreeSet<String> = definition.required.into_iter().collect();
-    let mut key = Vec::new();
     let mut columns = BTreeMap::new();
-    for (name, property) in definition.properties {
+    let mut order = Vec::new();
+    let mut key = BTreeSet::new();
+    for (name, property) in definition.properties.0 {
+        let Property { format, max_length, .. } = property;
         let notes = notes(&property.description);
         if notes.lines().any(|line| line.ends_with("<pk/>")) {
-            key.push(name.clone());
+            key.insert(name.clone());
         }
         let column = Column {
-            key_type: KeyType::declared(&property.format, property.max_length),
+            key_type: KeyType::declared(&format, max_length),
+            column_type: ColumnType::declared(&format, max_length, property.variants.as_deref()),
             required: required.contains(&name),
+            has_default: property.has_default,
             references: notes.lines().filter_map(reference).collect(),
-            format: property.format,
+            format,
         };
-        columns.insert(name, column);
+        if columns.insert(name.clone(), column).is_none() {
+            order.push(name);
+        }
     }
-    Table { columns, key }
+    Table { columns, order, key: key.into_iter().collect() }
 }
 
 /// What PostgREST itself says at the end of a column's description; the

@@ -29,6 +29,8 @@ use crate::telemetry::metrics::{InvalidationSource, Metrics, Outcome, RouteMetri
 const MAX_INSPECTED: usize = 256 * 1024;
 
 const CONTENT_PROFILE: &str = "content-profile";
+/// Of a write on a route that defers others.
+const METHOD_NOT_DEFERRED: HeaderValue = HeaderValue::from_static("forwarded; reason=method");
 
 /// What is known of one request.
 pub struct Exchange {
@@ -40,6 +42,12 @@ pub struct Exchange {
     pub outcome: Outcome,
     /// Sluice's member of `Cache-Status` on a forwarded answer.
     pub cache_status: Option<HeaderValue>,
+    /// Why a write is forwarded that might have been deferred.
+    pub write_status: Option<HeaderValue>,
+    /// How many queued writes of the caller a forwarded read lacks.
+    pub pending_writes: Option<HeaderValue>,
+    /// All of the request's body, where it was read before it was known what becomes of it.
+    pub whole_body: Option<Bytes>,
     /// How often connecting to upstream was tried.
     pub attempts: usize,
     /// Whether Sluice told the client to go on with the body.
@@ -66,7 +74,7 @@ struct Inspected {
 
 /// Answers that gateways and edges give in upstream's place: 502 to 504, and
 /// Cloudflare's 520 to 527.
-fn is_gateways_own(status: StatusCode) -> bool {
+pub fn is_gateways_own(status: StatusCode) -> bool {
     matches!(status.as_u16(), 502..=504 | 520..=527)
 }
 
@@ -91,6 +99,9 @@ impl Exchange {
             forwarding: None,
             outcome: Outcome::Forwarded,
             cache_status: None,
+            write_status: None,
+            pending_writes: None,
+            whole_body: None,
             attempts: 0,
             continued: false,
             begun: Instant::now(),
@@ -124,7 +135,7 @@ impl Exchange {
         };
         let route = match &plan {
             Plan::Read(read) => Some(&read.route),
-            Plan::NeedsBody(route) => Some(route),
+            Plan::NeedsBody(route) | Plan::Defer { route, .. } => Some(route),
             Plan::Forward { route, .. } => route.as_ref(),
             Plan::Endpoint | Plan::Preflight => None,
         };
@@ -136,6 +147,11 @@ impl Exchange {
     pub fn forward(&mut self, why: &Why) {
         match why {
             Why::Method => {
+                if self.write_status.is_none()
+                    && self.route.as_ref().is_some_and(|route| route.write.is_some())
+                {
+                    self.write_status = Some(METHOD_NOT_DEFERRED);
+                }
                 self.outcome = Outcome::Forwarded;
                 self.cache_status = Some(CacheStatus::forwarded(Forwarded::Method).header_value());
             }

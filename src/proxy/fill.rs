@@ -28,7 +28,7 @@ use crate::postgrest::query::Query;
 use crate::request::{Dialect, is_rest_path};
 use crate::route::{FreshnessSource, ReadPolicy};
 use crate::telemetry::metrics::InvalidationSource;
-use crate::upstream::{Collected, FetchError, clock_skew, collect, ends_explicitly};
+use crate::upstream::{Collected, FetchError, collect, ends_explicitly};
 
 /// The fetches under way, whose answers are shared.
 pub type Flights = Arc<Collapse<Entry>>;
@@ -173,9 +173,7 @@ impl Fill {
         self.gateway.metrics.upstream_request(response.as_ref().ok().map(|response| response.status()));
         self.gateway.metrics.route(&self.plan.route.name).upstream(begun.elapsed());
         let (head, body) = response?.into_parts();
-        if let Some(skew) = clock_skew(&head.headers, SystemTime::now()) {
-            self.gateway.metrics.set_clock_skew(skew);
-        }
+        self.gateway.note_clock(&head.headers);
         let is_rest = is_rest_path(self.request.uri().path());
         if is_rest && head.status.is_success() && self.plan.credentials == FillCredentials::AsSent {
             self.settings.authenticator.learn(&self.plan.caller, SystemTime::now());
@@ -298,6 +296,7 @@ impl Fill {
         let profile = answered.get(CONTENT_PROFILE).filter(|_| !self.names_schema());
         let contradicts = profile.is_some_and(|profile| profile.as_bytes() != expected.as_bytes());
         if contradicts {
+            self.settings.contradict_default_schema();
             tracing::warn!(
                 route = self.plan.route.name,
                 upstream.default_schema = %expected,

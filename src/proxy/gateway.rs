@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, Guard};
+use http::HeaderMap;
 use pingora::protocols::tls::CaType;
 use tokio::sync::Semaphore;
 
+use super::endpoint::streams::Streams;
 use super::fill::Flights;
 use super::front::index::Index;
 use super::front::spelling::Speller;
@@ -19,14 +21,15 @@ use super::preflight::Preflights;
 use crate::cache::{Collapse, CollapseLimits, Entry, Generations, Key, Memory, TagPrints, VaryNames};
 use crate::config::Config;
 use crate::cors::Cors;
-use crate::identity::{AuthSettings, Authenticator, JwksError};
+use crate::identity::{AuthSettings, Authenticator, JwksError, WriterId};
 use crate::plan::{ReadPlan, Rules};
 use crate::postgrest::schema::Schemas;
 use crate::request::Dialect;
 use crate::route::{ReadPolicy, RouteTable, Scope};
 use crate::store::{Patience, Shared};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::{Client, ClientSettings, Resolver, SettingsError, Trust, TrustError};
+use crate::upstream::{Client, ClientSettings, Resolver, SettingsError, Trust, TrustError, clock_skew};
+use crate::write::queue::Queue;
 
 /// Fills at the same time. Beyond, requests are forwarded, each on its own connection.
 const MAX_FILLS: usize = 1024;
@@ -54,6 +57,8 @@ pub struct Settings {
     /// `Vary` by route's name, for each dialect.
     vary: HashMap<String, [Arc<VaryNames>; 3]>,
     edition: AtomicU64,
+    /// Whether upstream's answers have named another default schema than the configured one.
+    default_schema_is_wrong: AtomicBool,
 }
 
 /// Why a configuration that was checked can't be put to use.
@@ -111,6 +116,7 @@ impl Settings {
             cors,
             upstream_url: upstream.url.to_string(),
             edition: AtomicU64::new(next_edition()),
+            default_schema_is_wrong: AtomicBool::new(false),
             config,
         })
     }
@@ -119,6 +125,16 @@ impl Settings {
     /// changed it is another one, which no other settings ever had.
     pub fn edition(&self) -> u64 {
         self.edition.load(Ordering::SeqCst)
+    }
+
+    /// Whether no answer of upstream has contradicted the configured default schema.
+    pub fn default_schema_holds(&self) -> bool {
+        !self.default_schema_is_wrong.load(Ordering::Relaxed)
+    }
+
+    /// Notes that an answer of upstream contradicts the configured default schema.
+    pub fn contradict_default_schema(&self) {
+        self.default_schema_is_wrong.store(true, Ordering::Relaxed);
     }
 
     /// Puts newly fetched descriptions in the place of the old.
@@ -205,6 +221,8 @@ pub struct Stores {
     pub generations: Arc<Generations>,
     /// For all nodes. `None`: this process is alone.
     pub shared: Option<Arc<Shared>>,
+    /// Deferred writes. `None`: no route defers any.
+    pub queue: Option<Arc<Queue>>,
 }
 
 /// What all requests share.
@@ -228,24 +246,59 @@ pub struct Gateway {
     pub preflights: Preflights,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Deferred writes. `None`: no route defers any.
+    pub queue: Option<Arc<Queue>>,
+    /// The open streams of events.
+    pub streams: Arc<Streams>,
+    /// Whether upstream's clock was off when it was last looked at.
+    is_skewed: AtomicBool,
 }
 
 impl Gateway {
     /// A gateway with nothing under way.
     pub fn new(settings: Settings, stores: Stores, metrics: Arc<Metrics>) -> Self {
-        let Stores { memory, index, generations, shared } = stores;
+        let Stores { memory, index, generations, shared, queue } = stores;
         Self {
             settings: ArcSwap::from_pointee(settings),
             memory,
             index,
             shared,
-            generations,
             flights: Collapse::new(CollapseLimits::default()),
             fills: Arc::new(Semaphore::new(MAX_FILLS)),
             stopping: Arc::new(AtomicBool::new(false)),
             preflights: Preflights::new(),
             metrics,
+            streams: Arc::new(Streams::new(
+                queue.as_ref().map(|queue| queue.journal.as_ref()),
+                generations.changes().clone(),
+            )),
+            generations,
+            queue,
+            is_skewed: AtomicBool::new(false),
         }
+    }
+
+    /// Compares upstream's clock with this machine's, by the `Date` of an answer that has just come.
+    pub fn note_clock(&self, headers: &HeaderMap) {
+        let Some(skew) = clock_skew(headers, SystemTime::now()) else { return };
+        self.metrics.set_clock_skew(skew);
+        // `Date` has whole seconds: it is off by half of one either way.
+        let is_skewed = skew.abs() > 1.5;
+        if self.is_skewed.swap(is_skewed, Ordering::Relaxed) != is_skewed {
+            if is_skewed {
+                tracing::warn!(
+                    seconds = skew,
+                    "upstream's clock is off by more than a second: set this machine's by NTP"
+                );
+            } else {
+                tracing::info!(seconds = skew, "upstream's clock agrees again");
+            }
+        }
+    }
+
+    /// Whether deferred writes of this person are queued.
+    pub fn has_queued(&self, writer: WriterId) -> bool {
+        self.queue.as_ref().is_some_and(|queue| !queue.is_idle(writer))
     }
 
     /// The answer to `plan` in this process, if it may still be used. `head`:

@@ -110,6 +110,11 @@ impl PendingInvalidation {
         }
     }
 
+    /// Nothing was sent: it changes nothing.
+    pub fn withdraw(mut self) {
+        self.answered = true;
+    }
+
     /// Upstream answered, perhaps telling of something more that was touched.
     /// To be awaited before the answer is passed on.
     pub async fn complete(mut self, more: Option<TagId>) {

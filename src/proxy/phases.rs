@@ -1,6 +1,7 @@
 //! Pingora's callbacks, in the order in which a request meets them.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -12,15 +13,20 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
+use super::defer::{Deferral, SLUICE_WRITE};
 use super::exchange::{Exchange, view};
-use super::gateway::Gateway;
-use super::origin;
+use super::gateway::{Gateway, Settings};
+use super::pending::{self, SLUICE_PENDING, Seen};
 use super::read::{self, Served};
 use super::respond::{self, CACHE_STATUS};
 use super::synth::Synthetic;
+use super::{endpoint, order, origin};
 use crate::cors::Preflight;
 use crate::headers;
 use crate::plan::{Plan, Why};
+use crate::request::DecodedPath;
+use crate::route::Route;
+use crate::tag::Relation;
 use crate::telemetry::metrics::Outcome;
 
 /// Addresses of upstream that are tried before a client is told.
@@ -46,11 +52,18 @@ impl Phases {
         plan: Plan,
         body: Bytes,
     ) -> Result<Served> {
+        match pending::see_to(&self.gateway, session, exchange, &plan).await? {
+            Seen::Plain => {}
+            Seen::Answered => return Ok(Served::Answered),
+            Seen::Forward => return Ok(Served::Forward),
+        }
         match plan {
             Plan::Endpoint => {
-                respond::synthetic(session, exchange, Synthetic::not_found()).await?;
+                let path = DecodedPath::parse(session.req_header().uri.path()).ok();
+                endpoint::serve(&self.gateway, session, exchange, path.as_ref()).await?;
                 Ok(Served::Answered)
             }
+            Plan::Defer { route, relation } => self.defer(session, exchange, route, relation).await,
             Plan::Preflight => self.preflight(session, exchange).await,
             Plan::Read(read) => read::serve(&self.gateway, session, exchange, *read, body).await,
             Plan::Forward { why, .. } => {
@@ -63,6 +76,22 @@ impl Phases {
                 Ok(Served::Forward)
             }
         }
+    }
+
+    async fn defer(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        route: Arc<Route>,
+        relation: Relation,
+    ) -> Result<Served> {
+        exchange.forward(&Why::Method);
+        let Some(deferral) = Deferral::of(&self.gateway, exchange, route, relation) else {
+            return Ok(Served::Forward);
+        };
+        let body = read_body(session, exchange).await?;
+        exchange.whole_body.clone_from(&body);
+        deferral.serve(session, exchange, body).await
     }
 
     async fn preflight(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Served> {
@@ -138,8 +167,19 @@ impl ProxyHttp for Phases {
             plan = exchange.plan(session.req_header(), Some(&read));
             body = read;
         }
-        let served = self.carry_out(session, exchange, plan, body).await?;
-        Ok(matches!(served, Served::Answered))
+        if let Some(queue) = &self.gateway.queue {
+            let Settings { authenticator, config, .. } = &*exchange.settings;
+            let headers = &session.req_header().headers;
+            queue.see_token(authenticator, &config.routes, headers, SystemTime::now());
+        }
+        if let Served::Answered = self.carry_out(session, exchange, plan, body).await? {
+            return Ok(true);
+        }
+        if !order::may_pass(&self.gateway, exchange, session.req_header()).await {
+            respond::synthetic(session, exchange, Synthetic::writes_in_the_way()).await?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
@@ -225,8 +265,15 @@ impl ProxyHttp for Phases {
         if let Some(forwarding) = &exchange.forwarding {
             origin::prepare_response(&exchange.settings, response, forwarding)?;
         }
-        if let Some(status) = exchange.cache_status.take() {
-            response.append_header(CACHE_STATUS, status)?;
+        let own = [
+            (CACHE_STATUS, exchange.cache_status.take()),
+            (SLUICE_WRITE, exchange.write_status.take()),
+            (SLUICE_PENDING, exchange.pending_writes.take()),
+        ];
+        for (name, value) in own {
+            if let Some(value) = value {
+                response.append_header(name, value)?;
+            }
         }
         Ok(())
     }

@@ -30,6 +30,9 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// less than handing them to another thread and back.
 const COMPRESSED_INLINE: usize = 16 * 1024;
 
+/// When to come again where the queue is in the way, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+
 /// Bodies are written in pieces of this size: `limits.body_timeout` is for each.
 const PIECE: usize = 64 * 1024;
 
@@ -183,18 +186,7 @@ pub async fn unstored(
     let Some(mut rest) = rest.filter(|_| session.req_header().method != Method::HEAD) else {
         return write(session, exchange, head.status, headers, read).await;
     };
-    let announces_length = headers.contains_key(header::CONTENT_LENGTH);
-    let mut response = response_header(head.status, headers);
-    let has_body = !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let knows_chunks = session.req_header().version == Version::HTTP_11;
-    if has_body && knows_chunks && !announces_length {
-        // Otherwise the end of the body would be the end of the connection.
-        response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
-    }
-    if exchange.is_last() {
-        session.set_keepalive(None);
-    }
-    session.write_response_header(Box::new(response), false).await?;
+    open(session, exchange, head.status, headers).await?;
     if !read.is_empty() {
         session.write_response_body(Some(read), false).await?;
     }
@@ -205,6 +197,42 @@ pub async fn unstored(
         }
     }
     session.write_response_body(None, true).await
+}
+
+/// Begins an answer of Sluice's own whose body follows in pieces.
+///
+/// # Errors
+///
+/// Pingora's, where the client is gone.
+pub async fn begin(
+    session: &mut Session,
+    exchange: &Exchange,
+    status: StatusCode,
+    mut headers: HeaderMap,
+) -> Result<()> {
+    exchange.settings.cors.allow(&session.req_header().headers, &mut headers);
+    open(session, exchange, status, headers).await
+}
+
+/// Writes the head of an answer whose body follows.
+async fn open(
+    session: &mut Session,
+    exchange: &Exchange,
+    status: StatusCode,
+    headers: HeaderMap,
+) -> Result<()> {
+    let announces_length = headers.contains_key(header::CONTENT_LENGTH);
+    let mut response = response_header(status, headers);
+    let has_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let knows_chunks = session.req_header().version == Version::HTTP_11;
+    if has_body && knows_chunks && !announces_length {
+        // Otherwise the end of the body would be the end of the connection.
+        response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    if exchange.is_last() {
+        session.set_keepalive(None);
+    }
+    session.write_response_header(Box::new(response), false).await
 }
 
 async fn next_frame(
@@ -244,6 +272,25 @@ pub async fn preflight(
     write(session, exchange, answer.status, headers, answer.body.clone()).await
 }
 
+/// Writes an answer of Sluice's own that is no error.
+///
+/// # Errors
+///
+/// Pingora's, where the client is gone.
+pub async fn own(
+    session: &mut Session,
+    exchange: &Exchange,
+    status: StatusCode,
+    mut headers: HeaderMap,
+    body: Bytes,
+) -> Result<()> {
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    exchange.settings.cors.allow(&session.req_header().headers, &mut headers);
+    write(session, exchange, status, headers, body).await
+}
+
 /// Writes an error of Sluice's own.
 ///
 /// # Errors
@@ -254,6 +301,9 @@ pub async fn synthetic(session: &mut Session, exchange: &mut Exchange, answer: S
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
     exchange.settings.cors.allow(&session.req_header().headers, &mut headers);
     write(session, exchange, answer.status, headers, answer.body()).await
 }

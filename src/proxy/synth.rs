@@ -101,6 +101,36 @@ impl Synthetic {
         }
     }
 
+    /// Writes that were accepted before have to go first, and don't.
+    pub const fn writes_in_the_way() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message: "Earlier writes have not reached the database yet.",
+            details: "The request could overtake writes that were accepted before it. Nothing was forwarded.",
+            hint: "Try again. If it lasts, ask the operator to look at the queue.",
+        }
+    }
+
+    /// Nobody knows whether a write is queued.
+    pub const fn write_unknown() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message: "It is not known whether the write was accepted.",
+            details: "The queue did not confirm it. The write was not forwarded, and may still be carried out.",
+            hint: "Read the row before you try again.",
+        }
+    }
+
+    /// The queue can't be read.
+    pub const fn queue_unavailable() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message: "Writes to this table can't be taken now.",
+            details: "The queue can't be used, and the write could overtake what is in it. Nothing was forwarded.",
+            hint: "Try again. If it lasts, ask the operator to look at the log.",
+        }
+    }
+
     /// Something failed that never should.
     pub const fn internal() -> Self {
         Self {

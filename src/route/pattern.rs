@@ -64,6 +64,11 @@ impl RelationPattern {
     pub(super) fn covers(&self, narrow: &Self) -> bool {
         self.schema.covers(&narrow.schema) && self.name.covers(&narrow.name)
     }
+
+    /// Whether some table or function is meant by both.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        self.schema.overlaps(&other.schema) && self.name.overlaps(&other.name)
+    }
 }
 
 impl fmt::Display for RelationPattern {
@@ -159,6 +164,28 @@ impl Glob {
     /// doesn't take in the other's `*`, which may stand for several characters.
     fn covers(&self, narrow: &Self) -> bool {
         wildcard_match(&self.0, &narrow.0, |c| c != '*')
+    }
+
+    /// Whether some text is matched by both. Takes `O(pattern × pattern)`: each
+    /// row says from which places in `other` the rest of both can still meet.
+    fn overlaps(&self, other: &Self) -> bool {
+        let (ours, theirs): (Vec<char>, Vec<char>) = (self.0.chars().collect(), other.0.chars().collect());
+        let mut below = vec![false; theirs.len() + 1];
+        for at in (0..=ours.len()).rev() {
+            let mut row = vec![false; theirs.len() + 1];
+            for to in (0..=theirs.len()).rev() {
+                row[to] = match (ours.get(at), theirs.get(to)) {
+                    (None, None) => true,
+                    // A star stands for nothing, or for one character more of the other.
+                    (Some('*'), next) => below[to] || (next.is_some() && row[to + 1]),
+                    (next, Some('*')) => row[to + 1] || (next.is_some() && below[to]),
+                    (Some(one), Some(two)) => (one == two || *one == '?' || *two == '?') && below[to + 1],
+                    _ => false,
+                };
+            }
+            below = row;
+        }
+        below[0]
     }
 }
 

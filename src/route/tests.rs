@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn route(name: &str, resource: Resource, query: &[(&str, &str)]) -> Route {
@@ -6,7 +8,7 @@ fn route(name: &str, resource: Resource, query: &[(&str, &str)]) -> Route {
         pattern: Regex::new(pattern).unwrap(),
     };
     let query = query.iter().map(condition).collect();
-    Route::new(name.to_owned(), resource, query, None, None)
+    Route::new(name.to_owned(), resource, query, None, None, None)
 }
 
 fn patterns(texts: &[&str]) -> Vec<RelationPattern> {
@@ -139,5 +141,102 @@ fn routes_that_are_never_reached() {
             table.shadowed().iter().map(|(late, early)| (late.name.clone(), early.name.clone())).collect();
         let expected = if expected { vec![("2".to_owned(), "1".to_owned())] } else { Vec::new() };
         assert_eq!(shadowed, expected, "{shown}");
+    }
+}
+
+#[test]
+fn patterns_that_mean_the_same_table() {
+    for (one, other, expected) in [
+        ("users", "users", true),
+        ("users", "posts", false),
+        ("a.users", "users", false),
+        ("*.users", "users", true),
+        ("*", "users", true),
+        ("a*", "*b", true),
+        ("a*", "b*", false),
+        ("a?", "?b", true),
+        ("a?", "a", false),
+        ("a?c", "a*d", false),
+        ("*a*", "*b*", true),
+        ("a**", "a", true),
+    ] {
+        let [one, other] = [one, other].map(|text| RelationPattern::parse(text, "public").unwrap());
+        assert_eq!((one.overlaps(&other), other.overlaps(&one)), (expected, expected), "{one} {other}");
+    }
+}
+
+#[test]
+fn the_routes_that_may_decide_about_a_table() {
+    let active = [("status", "^eq")];
+    let routes = RouteTable::new(vec![
+        route("active", Resource::Tables(patterns(&["u*"])), &active),
+        route("by-path", Resource::Path(Regex::new("^/rest/v1/posts$").unwrap()), &[]),
+        route("both", Resource::Tables(patterns(&["users", "posts", "tags"])), &active),
+        tables("users", &["users"]),
+        tables("rest", &["*"]),
+    ]);
+    let of = |name: &str| -> Vec<&str> {
+        routes.of_table(&Relation::new("public", name)).map(|route| route.name.as_str()).collect()
+    };
+    assert_eq!(of("users"), ["active", "both", "users"]);
+    assert_eq!(of("posts"), ["by-path"]);
+    assert_eq!(of("tags"), ["both", "rest"]);
+    assert_eq!(routes.of_table(&Relation::new("other", "tags")).count(), 0);
+    // The routes by their places, and whether some table is left to both.
+    for (earlier, later, expected) in [
+        (0, 2, true),
+        (0, 3, true),
+        (0, 4, true),
+        (2, 3, true),
+        (2, 4, true),
+        (3, 4, false),
+        (1, 2, false),
+        (2, 0, false),
+        (0, 9, false),
+    ] {
+        assert_eq!(routes.share_a_table(earlier, later), expected, "{earlier} {later}");
+    }
+    let taken = RouteTable::new(vec![
+        tables("1", &["users"]),
+        route("2", Resource::Tables(patterns(&["u*"])), &active),
+        tables("3", &["users"]),
+    ]);
+    assert!(!taken.share_a_table(1, 2), "the first takes all requests for users");
+}
+
+#[test]
+fn methods_that_are_deferred_by_default() {
+    let methods = WritePolicy::default().methods;
+    for (method, expected) in
+        [("PATCH", true), ("POST", true), ("PUT", true), ("DELETE", false), ("GET", false)]
+    {
+        assert_eq!(methods.contain(&Method::from_bytes(method.as_bytes()).unwrap()), expected, "{method}");
+    }
+}
+
+#[test]
+fn entries_outlive_another_write_policy() {
+    let with = |write: Option<WritePolicy>| {
+        let resource = Resource::Tables(patterns(&["users"]));
+        Route::new("r".into(), resource, Vec::new(), None, None, write.map(Arc::new)).tag()
+    };
+    assert_eq!(with(None), with(Some(WritePolicy::default())));
+}
+
+proptest! {
+    /// Two patterns overlap if a text matches both; of the shortest such, each character is
+    /// one that a pattern asks for, so that none is longer than both together.
+    #[test]
+    fn patterns_overlap_where_a_text_matches_both(one in "[ab*?]{1,4}", other in "[ab*?]{1,4}") {
+        let [first, second] = [&one, &other].map(|text| RelationPattern::parse(text, "public").unwrap());
+        let matches_both = |text: &str| {
+            let relation = Relation::new("public", text);
+            first.matches(&relation) && second.matches(&relation)
+        };
+        let texts = (0..=8).flat_map(|length| (0..1 << length).map(move |bits: usize| -> String {
+            (0..length).map(|at| if bits >> at & 1 == 0 { 'a' } else { 'b' }).collect()
+        }));
+        let found = texts.into_iter().any(|text| matches_both(&text));
+        prop_assert_eq!(first.overlaps(&second), found, "{} {}", one, other);
     }
 }

@@ -9,6 +9,7 @@ mod sharded;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use parking_lot::RwLock;
@@ -18,7 +19,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-pub use labels::{InvalidationSource, Outcome};
+pub use labels::{AttemptResult, InvalidationSource, Outcome, WriteState};
 pub use route::RouteMetrics;
 
 use labels::{STATUS_CLASSES, class_index};
@@ -68,6 +69,8 @@ pub struct Metrics {
     store_up: Gauge,
     store_operations: Family<StoreLabels, Counter>,
     clock_skew: Gauge<f64, AtomicU64>,
+    queue_depth: Gauge,
+    queue_oldest_age: Gauge<f64, AtomicU64>,
 }
 
 impl Default for Metrics {
@@ -102,6 +105,8 @@ impl Metrics {
             store_up: Gauge::<i64, AtomicI64>::default(),
             store_operations: Family::default(),
             clock_skew: Gauge::default(),
+            queue_depth: Gauge::default(),
+            queue_oldest_age: Gauge::default(),
             registry,
         };
         metrics.registered()
@@ -127,6 +132,13 @@ impl Metrics {
         registry.register("store_operations", "Calls of the shared store by what came of them", operations);
         let skew = self.clock_skew.clone();
         registry.register("clock_skew_seconds", "Upstream's clock minus this machine's", skew);
+        registry.register(
+            "queue_depth",
+            "Deferred writes that wait for their replay",
+            self.queue_depth.clone(),
+        );
+        let age = self.queue_oldest_age.clone();
+        registry.register("queue_oldest_age_seconds", "For how long the oldest of them has waited", age);
         let build = Family::<VersionLabel, Gauge>::default();
         build.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "The running version", build);
@@ -203,6 +215,12 @@ impl Metrics {
     /// Notes upstream's clock minus this machine's.
     pub fn set_clock_skew(&self, seconds: f64) {
         self.clock_skew.set(seconds);
+    }
+
+    /// Notes how many deferred writes wait, and for how long the oldest has.
+    pub fn set_queue(&self, depth: u64, oldest: Duration) {
+        self.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+        self.queue_oldest_age.set(oldest.as_secs_f64());
     }
 
     /// All metrics as text, in the format that the scraper's `Accept` asks

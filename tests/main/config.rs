@@ -70,15 +70,23 @@ fn what_is_not_built_yet_is_refused_and_not_ignored() {
         format!("hook_secret = \"x\"\n{good}"),
         format!("{good}[store]\nobjects = {{ path = \"x\" }}\n"),
         format!("{good}[database]\nurl = \"postgres://x\"\n"),
-        format!("{good}[queue]\nmax_writes = 5\n"),
         format!("{good}{route}[route.read]\nverify = 0.5\n"),
-        format!("{good}{route}[route.write]\ndefer = [\"PATCH\"]\n"),
+        format!("{good}[store]\nkind = \"redis\"\n{route}[route.write]\ndefer = [\"PATCH\"]\n"),
         format!("{good}[[upload]]\nbucket = \"a\"\nobject = 'x'\ntable = \"users\"\n"),
     ] {
         let (code, said) = check(&text);
         assert_eq!(code, Some(2), "{text}\n{said}");
-        assert!(said.contains("not available in this version"), "{text}\n{said}");
+        assert!(said.contains("not available"), "{text}\n{said}");
     }
+}
+
+#[test]
+fn a_route_that_defers_says_what_it_does_and_lacks() {
+    let upstream = "[upstream]\nurl = \"https://abc.supabase.co\"\n";
+    let route = "[[route]]\nname = \"deferring\"\ntable = \"users\"\n[route.write]\ndefer = [\"PATCH\"]\n";
+    let (code, said) = check(&format!("{upstream}{route}"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("route: deferring, defers PATCH") && said.contains("journal: "), "{said}");
 }
 
 #[test]

@@ -78,3 +78,5 @@ grant usage on schema other to anon, authenticated, service_role;
 create table other.users (id bigint primary key, name text);
 insert into other.users values (1, 'another one');
 grant all on all tables in schema other to anon, authenticated, service_role;
+
+\ir deferred.sql

@@ -6,12 +6,12 @@ use super::bad;
 const FILES: &[(&str, &str)] = &[
     ("listen = ", "t:1:10: not TOML: string values must be quoted, expected literal string"),
     (r#"listn = "0.0.0.0:1""#, "t:1:1: there is no key `listn` (did you mean `listen`?)"),
-    ("frobnicate = 1", "t:1:1: there is no key `frobnicate` (the keys here are listen, admin_token, upstream, admin_listen, public_url, trusted_proxies, proxy_protocol, workers, stop_delay, stop_timeout, tls, log, limits, auth, store, cors, route, mode, secret, hook_secret, database, queue, upload)"),
+    ("frobnicate = 1", "t:1:1: there is no key `frobnicate` (the keys here are listen, admin_token, upstream, auth, store, route, admin_listen, secret, public_url, trusted_proxies, proxy_protocol, workers, stop_delay, stop_timeout, tls, log, limits, queue, cors, mode, hook_secret, database, upload)"),
     (r#"[log]
 levl = "info"
 [nolog]
 x = 1"#, "t:2:1: there is no key `log.levl` (did you mean `level`?)
-t:3:2: there is no key `nolog` (the keys here are listen, admin_token, upstream, admin_listen, public_url, trusted_proxies, proxy_protocol, workers, stop_delay, stop_timeout, tls, log, limits, auth, store, cors, route, mode, secret, hook_secret, database, queue, upload)"),
+t:3:2: there is no key `nolog` (the keys here are listen, admin_token, upstream, auth, store, route, admin_listen, secret, public_url, trusted_proxies, proxy_protocol, workers, stop_delay, stop_timeout, tls, log, limits, queue, cors, mode, hook_secret, database, upload)"),
     ("listen = 8000", "t:1:10: `listen` must be a string or a list of strings, not an integer"),
     (r#"listen = ["localhost:8000", 5, "fd:2", "unix:"]"#, r#"t:1:11: `listen` has no such address (write an address and a port ("0.0.0.0:8000", "[::]:8000"), "unix:/run/sluice.sock" or "fd:3" (3 or above))
 t:1:29: `listen` must be a string or a list of strings, not an integer
@@ -42,7 +42,7 @@ t:4:16: `stop_timeout` is not a duration (write a whole number with a unit of ms
     (r#"mode = "observe""#, "t:1:8: `mode` has a value that is not available in this version (remove it; `on` is what is in force)"),
     (r#"mode = "of""#, r#"t:1:8: `mode` has no such value (did you mean "off"?)"#),
     (r#"secret = "x"
-hook_secret = "y""#, "t:1:1: `secret` is not available in this version (remove it)
+hook_secret = "y""#, "t:1:1: `secret` is too short (give at least 32 bytes, such as what `openssl rand -hex 32` prints)
 t:2:1: `hook_secret` is not available in this version (remove it)"),
     (r#"tls = "x"
 log = { level = "infoo", format = "xml" }"#, r#"t:1:7: `tls` must be a table, not a string
@@ -63,10 +63,10 @@ t:5:1: `limits.max_header_bytes` is too large (give at most "1MiB")
 t:6:18: `limits.header_timeout` is not a duration (write a whole number with a unit of ms, s, m, h or d, such as "200ms", "30s", "5m" or "0s", up to "3650d")"#),
     (r#"[auth]
 forward_client_ip = true
-min_token_life = "5s"
+min_token_life = 5
 jwks_url = "x"
 api_keys = ["", "a b"]"#, r#"t:2:1: `auth.forward_client_ip` needs `upstream.schema_key` (give `schema_key` under `[upstream]`: Auth believes the address only beside a secret key)
-t:3:1: `auth.min_token_life` is not available in this version (remove it, or leave it at "60s")
+t:3:18: `auth.min_token_life` must be a string, not an integer (add a unit: "5s" or "5ms")
 t:4:12: `auth.jwks_url` does not begin with http:// or https:// (write it like "https://abc.supabase.co/auth/v1/.well-known/jwks.json")
 t:5:1: `auth.api_keys` has a key with a space or a character that isn't ASCII (give the token alone, as it stands in a header)
 t:5:13: `auth.api_keys` is empty (give a value, or leave the key out)"#),
@@ -81,7 +81,7 @@ journal_url = "redis://h"
 objects = { path = "x" }"#, r#"t:4:10: `store.memory` is not a size (write a whole number of bytes, or one with a unit of KiB, MiB, GiB, TiB, KB, MB, GB or TB, such as "64KiB", "256MiB" or "0")
 t:5:1: `store.password` is given beside a password in `store.url` (keep one of the two)
 t:6:7: `store.ack` has no such value (write one of "fsync", "replicated", "memory")
-t:7:1: `store.path` is not available in this version (remove it, or leave it at "sluice-data")
+t:7:1: `store.path` needs the embedded store (set `kind = "embedded"` beside it, or remove it)
 t:8:1: `store.journal_url` is not available in this version (remove it)
 t:9:1: `store.objects` is not available in this version (remove it)"#),
     (r#"[store]
@@ -89,10 +89,13 @@ kind = "embedded"
 url = "redis://h"
 password = "x"
 namespace = "n"
-ack = "memory""#, r#"t:3:1: `store.url` needs the Redis store (set `kind = "redis"` beside it, or remove it)
+path = ""
+ack = "replicated""#, r#"t:3:1: `store.url` needs the Redis store (set `kind = "redis"` beside it, or remove it)
 t:4:1: `store.password` needs the Redis store (set `kind = "redis"` beside it, or remove it)
 t:5:1: `store.namespace` needs the Redis store (set `kind = "redis"` beside it, or remove it)
-t:6:1: `store.ack` needs the Redis store (set `kind = "redis"` beside it, or remove it)"#),
+t:6:8: `store.path` is empty (give a path, or leave the key out)
+t:7:1: `store.ack` needs the Redis store (set `kind = "redis"` beside it, or remove it)"#),
+    (r#"store = { ack = "memory" }"#, r#"t:1:11: `store.ack` promises nothing where the store is embedded (remove it: `fsync` is what is in force; or set `kind = "redis"` beside it)"#),
     (r#"[store]
 kind = "reddis"
 url = "redis://h"
@@ -110,12 +113,9 @@ namespace = """#, r#"t:3:1: `store.url` has a user name, and there is no passwor
 t:4:13: `store.namespace` is not a namespace (write up to 128 bytes without spaces, `{` and `}`)"#),
     (r#"[database]
 url = "x"
-[queue]
-max_writes = 5
 [[upload]]
 bucket = "b""#, "t:1:2: `database` is not available in this version (remove it)
-t:3:2: `queue` is not available in this version (remove it)
-t:5:3: `upload` is not available in this version (remove it)"),
+t:3:3: `upload` is not available in this version (remove it)"),
     (r#"[cors]
 allow_origins = ["https://a/", "x"]
 max_age = "-1s""#, r#"t:2:18: `cors.allow_origins` has no such origin (write "https://app.example.com", without a path, "null" or "*")
@@ -166,11 +166,8 @@ t:4:9: `route.query` must be a table, not a string (write `query = { status = '^
 name = "r"
 table = "t"
 mode = "off"
-ttl = "5m"
-[route.write]
-key = ["id"]"#, "t:4:8: `route.mode` has a value that is not available in this version (remove it; `on` is what is in force)
-t:5:1: there is no key `route.ttl` (the keys here are name, table, function, path, query, writes, mode, write, read)
-t:6:8: `route.write` is not available in this version (remove it)"),
+ttl = "5m""#, "t:4:8: `route.mode` has a value that is not available in this version (remove it; `on` is what is in force)
+t:5:1: there is no key `route.ttl` (the keys here are name, table, function, path, query, writes, mode, read, write)"),
     (r#"[[route]]
 name = "r"
 table = "t"

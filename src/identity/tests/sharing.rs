@@ -171,3 +171,40 @@ fn private_answers_need_a_partition_of_one_user() {
     let key = identify(&authenticator, &headers(&[("apikey", "k")])).unwrap();
     assert!(!partition(&Scope::Session, &key).is_one_users());
 }
+
+/// What the holder of these claims may do under a scope, named.
+fn rights_of(scope: &Scope, claims: &Value) -> [u8; 16] {
+    match caller(&authenticator(), &Issuer::secret().sign(claims)).identity() {
+        Identity::Token(token) => partition::rights(scope, token),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn whose_token_stands_in_for_whose() {
+    let scopes = [Scope::Session, Scope::User, tenants(), Scope::Role, Scope::Public];
+    let u1 = user("u1");
+    let tenant = |value: Value| with(u1.clone(), "app_metadata", json!({ "tenant_id": value, "x": value }));
+    let signed_in_again = [
+        ("exp", json!(NOW + 7200)),
+        ("iat", json!(NOW)),
+        ("session_id", json!("s2")),
+        ("amr", json!(["otp"])),
+    ]
+    .into_iter()
+    .fold(u1.clone(), |claims, (name, value)| with(claims, name, value));
+    // Two holders, and whether one stands in for the other, by scope.
+    for (one, other, expected) in [
+        (&u1, &signed_in_again, [true; 5]),
+        (&u1, &user("u2"), [false; 5]),
+        (&u1, &with(u1.clone(), "aal", json!("aal2")), [false; 5]),
+        (&u1, &with(u1.clone(), "iss", json!("https://clerk")), [false; 5]),
+        (&u1, &with(u1.clone(), "role", json!("admin")), [false; 5]),
+        (&u1, &with(u1.clone(), "email", json!("e@example.com")), [false, true, true, true, true]),
+        (&tenant(json!(1)), &tenant(json!(2)), [false, true, false, true, true]),
+    ] {
+        let stands_in = scopes.each_ref().map(|scope| rights_of(scope, one) == rights_of(scope, other));
+        assert_eq!(stands_in, expected, "{one} and {other}");
+    }
+    assert_ne!(rights_of(&Scope::Session, &u1), rights_of(&Scope::User, &u1));
+}

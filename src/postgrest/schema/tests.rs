@@ -1,4 +1,5 @@
 use super::*;
+use crate::postgrest::timestamp::TimestampKind;
 
 /// Recorded from PostgREST 12.0.2, shortened.
 pub(crate) const DESCRIPTION: &str = include_str!("tests/description.json");
@@ -22,6 +23,46 @@ fn keys_types_and_references() {
     assert_eq!(schema.table("likes").unwrap().key(), ["a", "b", "uid"]);
     assert_eq!(schema.functions().collect::<Vec<_>>(), ["addone", "vol"]);
     assert_eq!(schema.table("nobody"), None);
+}
+
+#[test]
+fn columns_in_the_tables_order() {
+    let schema = schema();
+    let order = |table: &str| schema.table(table).unwrap().order().join(" ");
+    assert_eq!(order("users"), "id email team boss m t arr js ch nu bo");
+    assert_eq!(order("likes"), "uid a b");
+    let repeated = r#"{"swagger":"2.0","paths":{},"definitions":{"t":{"properties":{
+        "b":{"format":"text"},"a":{"format":"text"},"b":{"format":"uuid"}}}}}"#;
+    let repeated = Schema::from_openapi(repeated.as_bytes()).unwrap();
+    assert_eq!(repeated.table("t").unwrap().order(), ["b", "a"]);
+}
+
+#[test]
+fn what_columns_take() {
+    let schema = schema();
+    let users = schema.table("users").unwrap();
+    for (column, column_type) in [
+        ("id", ColumnType::Uuid),
+        ("email", ColumnType::Text { max_chars: Some(40) }),
+        ("m", ColumnType::Enum(vec!["sad".into(), "ok".into()])),
+        ("t", ColumnType::Timestamp(TimestampKind::WithZone)),
+        ("arr", ColumnType::Array(Box::new(ColumnType::declared("integer", None, None)))),
+        ("js", ColumnType::Jsonb),
+        ("ch", ColumnType::Unknown),
+    ] {
+        assert_eq!(users.column(column).unwrap().column_type, column_type, "{column}");
+    }
+    let defaults = users.columns().filter(|(_, column)| column.has_default).map(|(name, _)| name);
+    assert_eq!(defaults.collect::<Vec<_>>(), ["id", "t"]);
+}
+
+#[test]
+fn a_default_counts_whatever_it_is() {
+    let json = r#"{"swagger":"2.0","paths":{},"definitions":{"t":{"properties":{
+        "a":{"default":null},"b":{"default":false},"c":{"default":0},"d":{}}}}}"#;
+    let schema = Schema::from_openapi(json.as_bytes()).unwrap();
+    let defaults = schema.table("t").unwrap().columns().map(|(_, column)| column.has_default);
+    assert_eq!(defaults.collect::<Vec<_>>(), [true, true, true, false]);
 }
 
 #[test]

@@ -84,6 +84,9 @@ impl Hits {
         {
             return None;
         }
+        if reader.writer.is_some_and(|writer| gateway.has_queued(writer)) {
+            return None;
+        }
         let entry = gateway.recall(&slot.key, slot.tags, asked.head)?;
         let now = Timestamp::from(now);
         // A client whose `Cache-Control` counts is not in the index.

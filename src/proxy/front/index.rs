@@ -16,7 +16,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter};
 use super::spelling::Spelling;
 use crate::cache::encoding::negotiate;
 use crate::cache::{Coding, Key, RequestDirectives, TagPrints, VaryNames};
-use crate::identity::{Caller, Grounds};
+use crate::identity::{Caller, Grounds, WriterId};
 use crate::plan::ReadPlan;
 use crate::proxy::gateway::Settings;
 use crate::request::Dialect;
@@ -63,6 +63,8 @@ pub struct Reader {
     pub edition: u64,
     /// What the caller's admission rests on; he has to be admitted each time.
     pub grounds: Grounds,
+    /// Who he is as a writer: what he has queued has to be seen to by the proxy.
+    pub writer: Option<WriterId>,
     /// Which headers upstream reads.
     pub dialect: Dialect,
     /// The route's `Vary`.
@@ -136,6 +138,7 @@ impl Index {
         self.enter(spelling, slot, || Reader {
             edition,
             grounds: plan.caller.grounds(),
+            writer: plan.caller.writer(),
             dialect: plan.dialect,
             vary: settings.vary(plan),
             route: plan.route.name.as_str().into(),

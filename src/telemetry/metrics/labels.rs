@@ -15,6 +15,8 @@ pub enum Outcome {
     Collapsed,
     /// A read that may not use the cache.
     Bypass,
+    /// A write that was made durable, to be replayed later.
+    Queued,
     /// Not a read of a route that caches.
     Forwarded,
     /// By Sluice itself, with an error.
@@ -22,12 +24,13 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub(super) const ALL: [Outcome; 7] = [
+    pub(super) const ALL: [Outcome; 8] = [
         Outcome::Hit,
         Outcome::Stale,
         Outcome::Miss,
         Outcome::Collapsed,
         Outcome::Bypass,
+        Outcome::Queued,
         Outcome::Forwarded,
         Outcome::Error,
     ];
@@ -40,6 +43,7 @@ impl Outcome {
             Outcome::Miss => "miss",
             Outcome::Collapsed => "collapsed",
             Outcome::Bypass => "bypass",
+            Outcome::Queued => "queued",
             Outcome::Forwarded => "forwarded",
             Outcome::Error => "error",
         }
@@ -53,6 +57,8 @@ pub enum InvalidationSource {
     Write,
     /// A forwarded change of a storage object.
     Storage,
+    /// A replay of a deferred write.
+    Replay,
     /// A refresh that upstream answered with another status.
     Refresh,
     /// A write that upstream never answered.
@@ -70,11 +76,63 @@ impl InvalidationSource {
         match self {
             InvalidationSource::Write => "write",
             InvalidationSource::Storage => "storage",
+            InvalidationSource::Replay => "replay",
             InvalidationSource::Refresh => "refresh",
             InvalidationSource::Unanswered => "unanswered",
             InvalidationSource::Node => "node",
             InvalidationSource::Gap => "gap",
             InvalidationSource::StandIn => "stand_in",
+        }
+    }
+}
+
+/// What became of a deferred write, or that it was queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteState {
+    /// Durable, and waiting for its replay.
+    Queued,
+    /// Upstream has it.
+    Applied,
+    /// Upstream's row was newer, or gone.
+    Superseded,
+    /// Upstream refused it, or it could not be replayed.
+    Rejected,
+}
+
+impl WriteState {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            WriteState::Queued => "queued",
+            WriteState::Applied => "applied",
+            WriteState::Superseded => "superseded",
+            WriteState::Rejected => "rejected",
+        }
+    }
+}
+
+/// What came of one request of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptResult {
+    /// An answer that decided.
+    Ended,
+    /// An answer that calls for another try.
+    Retried,
+    /// No answer, or one that a gateway gave in upstream's place.
+    Unreachable,
+    /// The token is not accepted.
+    Unauthorized,
+    /// A refusal that isn't final while an older write of the caller is queued.
+    Deferred,
+}
+
+impl AttemptResult {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            AttemptResult::Ended => "ended",
+            AttemptResult::Retried => "retried",
+            AttemptResult::Unreachable => "unreachable",
+            AttemptResult::Unauthorized => "unauthorized",
+            AttemptResult::Deferred => "deferred",
         }
     }
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter as PlainCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::labels::{Outcome, STATUS_CLASSES, class_index};
+use super::labels::{AttemptResult, Outcome, STATUS_CLASSES, WriteState, class_index};
 use super::sharded::{Counter, Histogram};
 
 /// The `route` label of requests that no route matches.
@@ -32,12 +33,26 @@ struct RouteLabel {
     route: Arc<str>,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    route: Arc<str>,
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    route: Arc<str>,
+    result: &'static str,
+}
+
 /// The families that a route's series belong to.
 #[derive(Clone, Default)]
 pub(super) struct RouteFamilies {
     requests: Family<RequestLabels, Counter>,
     durations: Family<OutcomeLabels, Histogram>,
     upstream_durations: Family<RouteLabel, Histogram>,
+    writes: Family<WriteLabels, PlainCounter>,
+    attempts: Family<AttemptLabels, PlainCounter>,
 }
 
 impl RouteFamilies {
@@ -54,6 +69,8 @@ impl RouteFamilies {
             "From a request to upstream to the head of its response",
             self.upstream_durations.clone(),
         );
+        registry.register("writes", "Deferred writes by the state that they came to", self.writes.clone());
+        registry.register("replay_attempts", "Tries to replay deferred writes", self.attempts.clone());
     }
 }
 
@@ -104,5 +121,17 @@ impl RouteMetrics {
                 .get_or_create_owned(&RouteLabel { route: Arc::clone(&self.route) })
         });
         durations.observe(duration);
+    }
+
+    /// Counts a deferred write that came to `state`.
+    pub fn write(&self, state: WriteState) {
+        let labels = WriteLabels { route: Arc::clone(&self.route), state: state.as_str() };
+        self.families.writes.get_or_create(&labels).inc();
+    }
+
+    /// Counts a try to replay a deferred write.
+    pub fn replay(&self, result: AttemptResult) {
+        let labels = AttemptLabels { route: Arc::clone(&self.route), result: result.as_str() };
+        self.families.attempts.get_or_create(&labels).inc();
     }
 }

@@ -48,7 +48,12 @@ impl Backend {
 
     /// A database, a PostgREST and a gateway of one's own, from a file of `tests/sql`.
     pub fn stack(&self, database: &str, file: &str) -> Stack {
-        self.cluster.stack(database, &["base.sql", file], "public")
+        self.stack_of(database, file, "public")
+    }
+
+    /// The same, its PostgREST serving these schemas.
+    pub fn stack_of(&self, database: &str, file: &str, schemas: &str) -> Stack {
+        self.cluster.stack(database, &["base.sql", file], schemas)
     }
 }
 

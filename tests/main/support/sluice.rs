@@ -17,6 +17,7 @@ pub struct Setup {
     upstream_url: String,
     top: String,
     sections: Vec<(&'static str, String)>,
+    deferring: String,
     routes: String,
     namespace: String,
 }
@@ -29,6 +30,7 @@ impl Setup {
             upstream_url: upstream_url.to_owned(),
             top: String::new(),
             sections: Vec::new(),
+            deferring: String::new(),
             routes: "[[route]]\nname = \"rest\"\ntable = \"*\"\n[route.read]\nttl = \"1h\"\n".into(),
             namespace: String::new(),
         };
@@ -65,6 +67,27 @@ impl Setup {
     /// With one route for every table, these keys in its `[route.read]`.
     pub fn read(self, keys: &str) -> Self {
         self.routes(&format!("[[route]]\nname = \"rest\"\ntable = \"*\"\n[route.read]\n{keys}\n"))
+    }
+
+    /// With one more route, before those of [`Setup::routes`], whose writes are
+    /// deferred: `route` are more keys of itself, `read` and `write` those of its
+    /// `[route.read]` (none if empty) and `[route.write]`. The journal is in a folder that what is
+    /// started from this and from its clones shares: one after the other only.
+    pub fn write(mut self, route: &str, read: &str, write: &str) -> Self {
+        let name = self.deferring.matches("[[route]]").count();
+        let read = if read.is_empty() { String::new() } else { format!("[route.read]\n{read}\n") };
+        self.deferring +=
+            &format!("[[route]]\nname = \"deferring-{name}\"\n{route}\n{read}[route.write]\n{write}\n");
+        if name > 0 {
+            return self;
+        }
+        let folder = directory("journals").join(super::unique().to_string());
+        self.section("store", &format!("path = \"{}\"", folder.display()))
+    }
+
+    /// With more keys in `[queue]`.
+    pub fn queue(self, keys: &str) -> Self {
+        self.section("queue", keys)
     }
 
     /// With the database's description known: row tags, direct foreign keys.
@@ -107,7 +130,7 @@ impl Setup {
         for (name, keys) in self.sections.iter().filter(|(name, _)| *name != "upstream") {
             text += &format!("[{name}]\n{keys}");
         }
-        text + &self.routes
+        text + &self.deferring + &self.routes
     }
 
     /// Starts it and waits until it accepts.
@@ -224,6 +247,13 @@ impl Sluice {
     /// Replaces the file's text; SIGHUP makes it count.
     pub fn rewrite(&self, toml: &str) {
         std::fs::write(&self.file, toml).unwrap();
+    }
+
+    /// Kills it as a crash would and waits until it is gone.
+    #[track_caller]
+    pub fn kill(self) {
+        self.process.signal("KILL");
+        self.process.wait();
     }
 
     /// Asks it to stop, waits, and gives back its exit code.

@@ -33,6 +33,7 @@ fn hits() -> Hits {
         index: Index::new(1 << 20),
         generations: Arc::new(Generations::new()),
         shared: None,
+        queue: None,
     };
     let gateway = Arc::new(Gateway::new(settings(), stores, Arc::new(Metrics::new())));
     store(&gateway, 60_000, b"body");
@@ -66,6 +67,7 @@ fn enter(hits: &Hits) {
     hits.gateway.index.enter(spelling, slot, || Reader {
         edition,
         grounds: caller.grounds(),
+        writer: caller.writer(),
         dialect: Dialect::Object,
         vary: Arc::new(VaryNames::new(Dialect::Object, false, &[], false)),
         route: "objects".into(),

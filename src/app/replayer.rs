@@ -1,0 +1,154 @@
+//! What is queued goes upstream, behind requests, for as long as the process lives.
+//!
+//! One task claims lanes, as many as may be in flight, and gives each to a task of its own
+//! ([`lane`]). While upstream is away it sends probes alone.
+
+mod credential;
+mod end;
+mod lane;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::proxy::gateway::{Gateway, Settings};
+use crate::store::journal::{Claim, LaneId, Wait};
+use crate::write::pause::{Backoff, Pause};
+use crate::write::queue::Queue;
+
+/// How long nothing is claimed after the journal could not be read.
+const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
+/// Lanes whose failures in a row are remembered at most.
+const MAX_FAILING: usize = 65_536;
+
+/// Replays what is queued.
+pub(super) struct Replayer {
+    gateway: Arc<Gateway>,
+    queue: Arc<Queue>,
+    pause: Mutex<Pause<LaneId>>,
+    /// How often in a row upstream could not be asked for a lane.
+    failing: Mutex<HashMap<LaneId, u32>>,
+}
+
+impl Replayer {
+    pub(super) fn new(gateway: Arc<Gateway>, queue: Arc<Queue>) -> Arc<Self> {
+        let pause = Mutex::new(Pause::new(backoff(&gateway.settings())));
+        Arc::new(Self { gateway, queue, pause, failing: Mutex::default() })
+    }
+
+    /// Replays until told to stop, then finishes what is in flight.
+    pub(super) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let mut lanes = JoinSet::new();
+        let mut changed = self.queue.journal.changed();
+        while !*stop.borrow_and_update() {
+            changed.mark_unchanged();
+            let claimed = self.claim(lanes.len()).await;
+            let is_full = lanes.len() + claimed.len() >= self.concurrency();
+            for claim in claimed {
+                lanes.spawn(self.clone().replay(claim));
+            }
+            let due = self.next_due();
+            tokio::select! {
+                _ = stop.changed() => {}
+                Some(_) = lanes.join_next() => {}
+                Ok(()) = changed.changed(), if !is_full => {}
+                () = tokio::time::sleep_until(due.into()), if !is_full => {}
+            }
+        }
+        while lanes.join_next().await.is_some() {}
+    }
+
+    fn concurrency(&self) -> usize {
+        self.gateway.peek().config.queue.concurrency
+    }
+
+    /// The lanes whose turn it is, `busy` others being in flight.
+    async fn claim(&self, busy: usize) -> Vec<Claim> {
+        let now = Instant::now();
+        let is_paused = self.pause.lock().is_paused();
+        if is_paused && self.pause.lock().next_probe().is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let most = self.concurrency().saturating_sub(busy);
+        if most == 0 {
+            return Vec::new();
+        }
+        match self.queue.journal.claim(most, now).await {
+            Ok(claims) if is_paused => self.probe(claims).await,
+            Ok(claims) => claims,
+            Err(error) => {
+                tracing::error!(%error, "queued writes can't be read");
+                tokio::time::sleep(JOURNAL_PAUSE).await;
+                Vec::new()
+            }
+        }
+    }
+
+    /// The one that probes; the others are given back.
+    async fn probe(&self, claims: Vec<Claim>) -> Vec<Claim> {
+        let ready: Vec<LaneId> = claims.iter().map(|claim| claim.lane).collect();
+        let chosen = self.pause.lock().probe(&ready, Instant::now());
+        let mut probing = Vec::new();
+        for claim in claims {
+            if chosen == Some(claim.lane) {
+                probing.push(claim);
+            } else {
+                self.release(claim, Wait::Now).await;
+            }
+        }
+        probing
+    }
+
+    /// When there may be something to do that nobody tells of.
+    fn next_due(&self) -> Instant {
+        const IDLE: Duration = Duration::from_secs(60);
+        let now = Instant::now();
+        let pause = self.pause.lock();
+        let due = if pause.is_paused() { pause.next_probe() } else { self.queue.journal.next_due() };
+        due.unwrap_or(now + IDLE).min(now + IDLE)
+    }
+
+    async fn release(&self, claim: Claim, wait: Wait) {
+        if let Err(error) = self.queue.journal.release(claim, wait).await {
+            tracing::error!(%error, "what a queued write waits for is not durable");
+        }
+    }
+
+    /// Upstream answered a lane's request, whatever it said.
+    fn upstream_answered(&self, lane: LaneId) {
+        self.failing.lock().remove(&lane);
+        if self.pause.lock().answered() {
+            tracing::info!("upstream answers again, replays go on");
+        }
+    }
+
+    /// Upstream could not be asked. When to try again.
+    fn upstream_failed(&self, lane: LaneId) -> Instant {
+        let now = Instant::now();
+        if self.pause.lock().failed(lane, now, chance()) {
+            tracing::warn!("upstream can't be reached, replays pause");
+        }
+        let mut failing = self.failing.lock();
+        if failing.len() >= MAX_FAILING {
+            failing.clear();
+        }
+        let failures = failing.entry(lane).or_default();
+        *failures = failures.saturating_add(1);
+        now + backoff(&self.gateway.settings()).wait(*failures, chance())
+    }
+}
+
+fn backoff(settings: &Settings) -> Backoff {
+    let queue = &settings.config.queue;
+    Backoff { first: queue.backoff_first, max: queue.backoff_max }
+}
+
+/// Any number, each as likely as another.
+fn chance() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
