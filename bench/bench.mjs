@@ -1,14 +1,17 @@
-// `make bench`: cached reads and forwarded requests, against nginx, PostgREST and what could be had at best,
-// and whether the figures are what is promised (requirements.mjs).
+// `make bench`: cached reads, forwarded requests and deferred writes, against nginx, PostgREST and what could be had at
+// best, and whether the figures are what is promised (requirements.mjs).
 //   QUICK=1                short turns, fewer entries, docs/benchmarks.md is left alone
 //   TURNS, SECONDS_EACH    how often and how long each is measured
 //   ONLY='row/(nginx|sluice)$'  only the rivals whose `case/rival` matches; nothing is written
 //   PROGRAMS=folder        where sluice, limit and bare are, instead of building them
+import { ackCases } from "./acks.mjs";
 import { cases } from "./cases.mjs";
+import { drainCase } from "./drain.mjs";
 import { entriesCase, fillMemory } from "./entries.mjs";
-import { summary } from "./figures.mjs";
+import { inTurns } from "./figures.mjs";
 import { loadVersions, measure } from "./load.mjs";
 import { ask, metric } from "./measure.mjs";
+import { queuedCase } from "./queued.mjs";
 import { caseTable, machine, memoryTable, requirementsTable, warnOfLoad, writeDocument } from "./report.mjs";
 import { judge } from "./requirements.mjs";
 import { startAll, stop } from "./servers.mjs";
@@ -17,6 +20,8 @@ const quick = Boolean(process.env.QUICK) && process.env.QUICK !== "0";
 const seconds = Number(process.env.SECONDS_EACH || (quick ? 1 : 4));
 const turns = Number(process.env.TURNS || (quick ? 1 : 5));
 const entries = quick ? 50_000 : 1_000_000;
+const drained = quick ? 4000 : 20_000;
+const queued = quick ? 50_000 : 1_000_000;
 const kilobytes = quick ? [20_000] : [100_000, 400_000];
 const only = process.env.ONLY ? new RegExp(process.env.ONLY) : undefined;
 const wanted = (name) => only?.test(name) ?? true;
@@ -44,12 +49,13 @@ async function run() {
   const sections = [];
   const figures = new Map();
   for await (const contest of contests(servers)) sections.push(await section(contest, figures));
+  for await (const measured of writes(servers)) sections.push(present(measured, figures));
   if (wanted("memory")) {
     const memory = { title: "Memory", note: 'A fresh Sluice with `memory = "192MiB"` is asked for answers of 1 KB (1,024 B), each under its own query.' };
     sections.push(show({ ...memory, table: memoryTable(await fillMemory(servers.gateway.url, kilobytes)) }));
   }
   if (sections.length === 0) throw new Error(`ONLY=${process.env.ONLY} matches nothing; bench/cases.mjs and entries.mjs have the names`);
-  const rows = judge(figures, entries).filter(([, , measured]) => !only || measured !== "-");
+  const rows = judge(figures, { entries, drained, queued }).filter(([, , measured]) => !only || measured !== "-");
   const promised = requirementsTable(rows);
   console.log(`\nWhat is promised\n${promised}`);
   if (quick || only) return console.log("\nNot a whole run: docs/benchmarks.md is left as it was.");
@@ -66,12 +72,27 @@ async function* contests(servers) {
   if (many.rivals.length > 0) yield many;
 }
 
+/** The cases of deferred writes, which measure themselves. */
+async function* writes(servers) {
+  const options = { turns, quick, wanted };
+  yield* ackCases(servers, options);
+  const drain = await drainCase(servers, drained, options);
+  if (drain) yield drain;
+  const many = await queuedCase(servers, queued, options);
+  if (many) yield many;
+}
+
 /** Measures one case; what it found goes into `figures` too. */
-async function section({ id, title, note, rivals, over }, figures) {
+async function section({ title, rivals, ...rest }, figures) {
   const bytes = await verify(rivals);
-  const results = await compare(rivals);
-  for (const [index, rival] of rivals.entries()) figures.set(`${id}/${rival.id}`, { ...results[index], overhead: rival.overhead });
-  return show({ title: title.replace("{bytes}", bytes.toLocaleString("en")), note, table: caseTable(rivals, results, over) });
+  const results = (await compare(rivals)).map((result, index) => ({ ...result, overhead: rivals[index].overhead }));
+  return present({ title: title.replace("{bytes}", bytes.toLocaleString("en")), rivals, results, ...rest }, figures);
+}
+
+/** Shows a case that was measured; what was found goes into `figures` too. */
+function present({ id, title, note, rivals, results, over }, figures) {
+  for (const [index, rival] of rivals.entries()) figures.set(`${id}/${rival.id}`, results[index]);
+  return show({ title, note, table: caseTable(rivals, results, over) });
 }
 
 function show({ title, note, table }) {
@@ -103,16 +124,12 @@ async function probe(rival, attempts = rival.leeway ? 3 : 1) {
 }
 
 /** Measures the rivals in turns. */
-async function compare(rivals) {
-  const runs = rivals.map(() => []);
-  for (let turn = 0; turn < turns; turn += 1) {
-    for (const [index, rival] of rivals.entries()) {
-      // Connections, pools and branch predictors before the first turn.
-      if (turn === 0) await measure(rival, 1);
-      runs[index].push(await checked(rival));
-    }
-  }
-  return runs.map(summary);
+function compare(rivals) {
+  return inTurns(rivals, turns, async (rival, turn) => {
+    // Connections, pools and branch predictors before the first turn.
+    if (turn === 0) await measure(rival, 1);
+    return checked(rival);
+  });
 }
 
 /** Measures a rival once, and makes sure that the answers were what they should be. */

@@ -25,8 +25,8 @@ export function loadVersions() {
 const headerOptions = (headers) => Object.entries(headers).flatMap(([name, value]) => ["-H", `${name}: ${value}`]);
 
 /** Runs wrk with one thread, for so long or, where keys are walked, until each was asked for. */
-async function wrk(url, headers, seconds, keys = []) {
-  const options = ["-t", "1", "-c", String(connections), "-d", `${seconds}s`, "--timeout", "10s", "-s", path.join(here, "wrk.lua")];
+async function wrk(url, headers, seconds, keys = [], clients = connections, script = "wrk.lua") {
+  const options = ["-t", "1", "-c", String(clients), "-d", `${seconds}s`, "--timeout", "10s", "-s", path.join(here, script)];
   const command = [...ends, "wrk", ...options, ...headerOptions(headers), url, "--", ...keys.map(String)];
   const running = run("setpriv", command, { env: environment });
   // It goes on until it is interrupted, and prints its figures then.
@@ -81,4 +81,18 @@ export async function askEach(url, headers, first, last) {
   const { served, seconds } = await wrk(url, headers, 3600, ["each", first, last]);
   if (served < last - first + 1) throw new Error(`${url}: ${served} of ${last - first + 1} were answered`);
   return { served, seconds };
+}
+
+/**
+ * Asks for the rows from `first` to `last`, each as the user whose it is, by so many `clients` at once; with a `mark`,
+ * PATCHes them, each so many `times`. What is measured is as of [`measure`]; answers to the last requests aren't waited for.
+ */
+export async function walkRows({ url, headers, pids, users, clients, first, last, times = 1, mark }) {
+  const keys = [...(mark ? ["PATCH"] : ["GET"]), users, first, last, times, ...(mark ? [mark] : [])];
+  const before = processorSeconds(pids);
+  const result = await wrk(url, headers, 3600, keys, clients, "rows.lua");
+  const used = processorSeconds(pids) - before;
+  const sent = (last - first + 1) * times;
+  if (result.served < sent - clients) throw new Error(`${url}: ${result.served} of ${sent} were answered`);
+  return { ...result, sent, cpu: (used / result.served) * 1e6 };
 }

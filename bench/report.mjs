@@ -52,7 +52,8 @@ function table(rows) {
 }
 
 const whole = (number) => Math.round(number).toLocaleString("en");
-const milliseconds = (number) => `${number.toFixed(2)} ms`;
+const milliseconds = (number) => (Number.isFinite(number) ? `${number.toFixed(2)} ms` : "-");
+const processorTime = (number) => (Number.isFinite(number) ? `${number.toFixed(1)} µs` : "-");
 const mebibytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 /** One case: a row for each rival, with its rate in relation to those of the rivals that `over` names. */
@@ -63,7 +64,7 @@ export function caseTable(rivals, results, over) {
   const rows = rivals.map(({ name }, index) => {
     const { rate, lowest, highest, p50, p99, cpu } = results[index];
     const ratios = references.map((reference) => times(quotient("rate", results[index], results[reference])));
-    return [name, whole(rate), `${whole(lowest)}–${whole(highest)}`, milliseconds(p50), milliseconds(p99), `${cpu.toFixed(1)} µs`, ...ratios];
+    return [name, whole(rate), `${whole(lowest)}–${whole(highest)}`, milliseconds(p50), milliseconds(p99), processorTime(cpu), ...ratios];
   });
   return table([heads, ...rows]);
 }
@@ -111,6 +112,10 @@ Requests carry \`apikey\` and an HS256 token as supabase-js sends them; answers 
 cache by URI and \`Authorization\` and checks no token; Sluice checks it, and keeps a user's entries to him.
 The bare loop (\`benches/limit.rs\`) reads, parses the head, looks the target up in a map and writes the bytes of Sluice's own answer;
 the bare Pingora proxy (\`benches/bare.rs\`) names its upstream and does nothing else.
+
+Deferred writes are PATCHes of one column of one row by its key, as supabase-js sends them, in turns of so many instead of so long;
+wrk makes each from a row's number and its user's token, and their answers aren't looked at. Instead Sluice's own counters and the
+database tell that each write was queued, and later applied, exactly once. PostgreSQL runs with \`fsync\` on, Sluice's journal lies on the same disk.
 
 ${cases.join("\n")}`;
   const file = path.join("docs", "benchmarks.md");

@@ -10,7 +10,8 @@ import { programs } from "./programs.mjs";
 const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
 const root = path.dirname(here);
 const isRoot = process.getuid() === 0;
-const place = mkdtempSync(path.join(os.tmpdir(), "sluice-bench-"));
+/** The folder of what the servers keep. */
+export const place = mkdtempSync(path.join(os.tmpdir(), "sluice-bench-"));
 execFileSync("chmod", ["755", place]);
 
 const secret = "a-secret-of-the-benchmark-with-more-than-32-characters";
@@ -25,6 +26,15 @@ export function token(claims) {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ iss: "supabase-bench", ...claims, exp: 4_000_000_000 })}`;
   return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
+}
+
+/** A file with the tokens of so many users, one a line. In `notes` and `held` row n is that of user (n - 1) % 1000. */
+export function usersFile(count) {
+  const file = path.join(place, `users-${count}`);
+  const claims = { role: "authenticated", aud: "authenticated", aal: "aal1" };
+  const sub = (number) => `a11ce000-0000-4000-8000-${String(number).padStart(12, "0")}`;
+  writeFileSync(file, Array.from({ length: count }, (_, number) => `${token({ sub: sub(number), ...claims })}\n`).join(""));
+  return file;
 }
 
 /** Stops everything and removes its files. */
@@ -50,15 +60,16 @@ export function postgrestProgram() {
   return found;
 }
 
-/** Starts a server and resolves to `{ port, url, pid }` once it accepts. */
+/** Starts a server and resolves to `{ port, url, pid, end }` once it accepts; `end` kills it. */
 async function serve(name, port, command, options = {}) {
-  let pid;
-  const ended = start(name, command, { ...options, started: (child) => (pid = child.pid) });
+  let child;
+  const ended = start(name, command, { ...options, started: (started) => (child = started) });
   const failed = ended.then(() => Promise.reject(new Error(`${name} ended at once`)));
   await Promise.race([options.ready ? ended : accepting(port), failed]);
   // It ends with this process, with whatever status.
   ended.catch(() => {});
-  return { port, url: `http://127.0.0.1:${port}`, pid };
+  const end = () => child.kill("SIGKILL") && ended.catch(() => {});
+  return { port, url: `http://127.0.0.1:${port}`, pid: child.pid, end };
 }
 
 async function startPostgres() {
@@ -71,16 +82,17 @@ async function startPostgres() {
   const cluster = path.join(database, "cluster");
   const initdb = [postgresProgram("initdb"), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale", "C.UTF-8", "--no-sync", "-D", cluster];
   await start("initdb", initdb, { user: "postgres" });
-  const settings = ["listen_addresses=", "fsync=off"].flatMap((setting) => ["-c", setting]);
-  const postgres = [postgresProgram("postgres"), "-D", cluster, "-k", database, ...settings];
+  // It makes writes durable, as Sluice does.
+  const postgres = [postgresProgram("postgres"), "-D", cluster, "-k", database, "-c", "listen_addresses="];
   const child = await start("postgres", postgres, {
     user: "postgres",
     signal: "QUIT",
     ready: (text) => text.includes("ready to accept connections"),
   });
-  const psql = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-h", database, "-f", path.join(here, "schema.sql")];
-  execFileSync(postgresProgram("psql"), psql);
-  return { database, pid: child.pid };
+  const psql = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-h", database];
+  const run = (...options) => execFileSync(postgresProgram("psql"), [...psql, ...options], { encoding: "utf8" }).trim();
+  run("-f", path.join(here, "schema.sql"));
+  return { database, pid: child.pid, sql: (text) => run("-c", text) };
 }
 
 async function startPostgrest(database) {
@@ -116,11 +128,11 @@ async function startRedis() {
   return serve("redis", port, ["redis-server", "--port", String(port), "--bind", "127.0.0.1", "--save", "", "--dir", place]);
 }
 
-/** Starts a Sluice in front of `upstream`, with these lines in its `[store]` and so many workers. */
-export async function startSluice(upstream, store = ['memory = "192MiB"'], workers = 1) {
+/** Starts a Sluice in front of `upstream`, with these lines in its `[store]`, so many workers and more of these files. */
+export async function startSluice(upstream, store = ['memory = "192MiB"'], workers = 1, more = []) {
   const [port, adminPort] = [await freePort(), await freePort()];
   const folder = mkdtempSync(path.join(place, "config-"));
-  copyFileSync(path.join(here, "sluice.toml"), path.join(folder, "sluice.toml"));
+  for (const name of ["sluice.toml", ...more]) copyFileSync(path.join(here, name), path.join(folder, name));
   writeFileSync(path.join(folder, "store.toml"), [`workers = ${workers}`, "[store]", ...store, ""].join("\n"));
   const sluice = await serve("sluice", port, [programs().sluice, "serve", "-c", folder], {
     signal: "TERM",
@@ -134,6 +146,17 @@ export async function startSluice(upstream, store = ['memory = "192MiB"'], worke
   });
   await accepting(adminPort);
   return { ...sluice, admin: `http://127.0.0.1:${adminPort}` };
+}
+
+/** Starts a Sluice that defers writes to three tables. `end` removes its journal, too. */
+export async function startDeferring(upstream, store) {
+  const journal = mkdtempSync(path.join(place, "journal-"));
+  const sluice = await startSluice(upstream, [...store, `path = "${journal}"`], 1, ["deferred.toml"]);
+  const end = async () => {
+    await sluice.end();
+    rmSync(journal, { recursive: true });
+  };
+  return { ...sluice, end };
 }
 
 /** Starts the bare loop, which has these bytes for `target`. */

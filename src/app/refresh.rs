@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
@@ -16,6 +16,8 @@ use crate::upstream::{Collected, DocumentError, FetchError, collect};
 /// How often it is looked whether keys are due. A token signed with a new key
 /// waits no longer than this, and the key set's own cool-down.
 const KEYS_TICK: Duration = Duration::from_millis(500);
+/// How soon a schema's description that is missing is asked for again, at first.
+const SCHEMAS_TICK: Duration = Duration::from_secs(1);
 /// How often the schemas' descriptions are fetched.
 const SCHEMAS_EVERY: Duration = Duration::from_secs(60);
 /// Descriptions of large schemas have some megabytes.
@@ -35,13 +37,35 @@ pub(super) async fn forever(gateway: Arc<Gateway>) {
                 keys(&gateway.settings()).await;
             }
         },
-        async {
-            loop {
-                tokio::time::sleep(SCHEMAS_EVERY).await;
-                schemas(&gateway.settings()).await;
-            }
-        }
+        describe_forever(&gateway),
     );
+}
+
+/// Fetches the schemas' descriptions every so often, and sooner as long as one is missing: without it
+/// writes are not deferred, and those that are forwarded invalidate more than they need.
+async fn describe_forever(gateway: &Gateway) {
+    let (mut fetched, mut pause) = (Instant::now(), SCHEMAS_TICK);
+    loop {
+        tokio::time::sleep(SCHEMAS_TICK).await;
+        let settings = gateway.settings();
+        if is_described(&settings) {
+            pause = SCHEMAS_EVERY;
+        } else if pause == SCHEMAS_EVERY {
+            pause = SCHEMAS_TICK;
+        }
+        if fetched.elapsed() >= pause {
+            schemas(&settings).await;
+            fetched = Instant::now();
+            pause = (pause * 2).min(SCHEMAS_EVERY / 2);
+        }
+    }
+}
+
+/// Whether all schemas are known that can be.
+fn is_described(settings: &Settings) -> bool {
+    let known = settings.schemas.load();
+    settings.config.upstream.schema_key.is_none()
+        || names(settings).iter().all(|name| known.get(name).is_some())
 }
 
 async fn keys(settings: &Settings) -> usize {
