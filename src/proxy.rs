@@ -5,6 +5,7 @@
 //! that the cache may answer go through [`read`], [`lookup`], [`claim`] and [`fill`], everything else
 //! is forwarded as [`origin`] says, and [`invalidate`] sees to what it touched.
 
+pub mod body;
 pub mod chunk;
 pub mod claim;
 pub mod defer;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::proxy::gateway::{Gateway, Settings};
 use crate::store::journal::{Claim, LaneId, Wait};
@@ -22,6 +22,8 @@ use crate::write::queue::Queue;
 
 /// How long nothing is claimed after the journal could not be read.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
+/// How long a lane waits whose replay failed where it never should.
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// Lanes whose failures in a row are remembered at most.
 const MAX_FAILING: usize = 65_536;
 
@@ -43,23 +45,41 @@ impl Replayer {
     /// Replays until told to stop, then finishes what is in flight.
     pub(super) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut lanes = JoinSet::new();
+        // What a task holds, should it end without giving it back.
+        let mut held = HashMap::new();
         let mut changed = self.queue.journal.changed();
         while !*stop.borrow_and_update() {
             changed.mark_unchanged();
             let claimed = self.claim(lanes.len()).await;
             let is_full = lanes.len() + claimed.len() >= self.concurrency();
             for claim in claimed {
-                lanes.spawn(self.clone().replay(claim));
+                let lane = Claim { members: Vec::new(), echo: None, ..claim };
+                let task = lanes.spawn(self.clone().replay(claim));
+                held.insert(task.id(), lane);
             }
             let due = self.next_due();
             tokio::select! {
                 _ = stop.changed() => {}
-                Some(_) = lanes.join_next() => {}
+                Some(ended) = lanes.join_next_with_id() => self.ended(ended, &mut held).await,
                 Ok(()) = changed.changed(), if !is_full => {}
                 () = tokio::time::sleep_until(due.into()), if !is_full => {}
             }
         }
         while lanes.join_next().await.is_some() {}
+    }
+
+    /// A task has ended. One that failed has not given its lane back.
+    async fn ended(&self, ended: Result<(Id, ()), JoinError>, held: &mut HashMap<Id, Claim>) {
+        match ended {
+            Ok((task, ())) => drop(held.remove(&task)),
+            Err(error) => {
+                tracing::error!(%error, "a replay failed, it is tried again");
+                if let Some(claim) = held.remove(&error.id()) {
+                    self.pause.lock().withdrawn(claim.lane);
+                    self.release(claim, Wait::Until(Instant::now() + AFTER_FAILURE)).await;
+                }
+            }
+        }
     }
 
     fn concurrency(&self) -> usize {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header;
 use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -14,13 +14,13 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::defer::{Deferral, SLUICE_WRITE};
-use super::exchange::{Exchange, view};
+use super::exchange::Exchange;
 use super::gateway::{Gateway, Settings};
 use super::pending::{self, SLUICE_PENDING, Seen};
 use super::read::{self, Served};
 use super::respond::{self, CACHE_STATUS};
 use super::synth::Synthetic;
-use super::{endpoint, order, origin};
+use super::{body, endpoint, order, origin};
 use crate::cors::Preflight;
 use crate::headers;
 use crate::plan::{Plan, Why};
@@ -31,8 +31,6 @@ use crate::telemetry::metrics::Outcome;
 
 /// Addresses of upstream that are tried before a client is told.
 const MAX_ATTEMPTS: usize = 3;
-/// The most that Pingora can send again after Sluice has read it.
-const MAX_READ_BODY: usize = 60 * 1024;
 
 /// Sluice as Pingora calls it.
 pub struct Phases {
@@ -89,7 +87,7 @@ impl Phases {
         let Some(deferral) = Deferral::of(&self.gateway, exchange, route, relation) else {
             return Ok(Served::Forward);
         };
-        let body = read_body(session, exchange).await?;
+        let body = body::read(session, exchange).await?;
         exchange.whole_body.clone_from(&body);
         deferral.serve(session, exchange, body).await
     }
@@ -162,7 +160,7 @@ impl ProxyHttp for Phases {
         }
         let mut body = Bytes::new();
         if let Plan::NeedsBody(_) = plan
-            && let Some(read) = read_body(session, exchange).await?
+            && let Some(read) = body::read(session, exchange).await?
         {
             plan = exchange.plan(session.req_header(), Some(&read));
             body = read;
@@ -381,31 +379,4 @@ fn answer_to(error: &Error) -> Option<Synthetic> {
 fn is_malformed(error: &Error) -> bool {
     let cause = error.root_cause().downcast_ref::<std::io::Error>();
     cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::InvalidData)
-}
-
-/// Reads a function's body, which is part of the key, so that it can still be
-/// forwarded. `None`, with nothing read, if it is longer than that allows or
-/// does not say how long it is.
-async fn read_body(session: &mut Session, exchange: &mut Exchange) -> Result<Option<Bytes>> {
-    let request = session.req_header();
-    let length = view(request).header("content-length").and_then(|length| length.parse::<usize>().ok());
-    let Some(length) = length.filter(|length| *length <= MAX_READ_BODY) else { return Ok(None) };
-    if request.headers.contains_key(header::EXPECT) {
-        session.write_continue_response().await?;
-        exchange.continued = true;
-    }
-    session.enable_retry_buffering();
-    let mut body = BytesMut::with_capacity(length);
-    let patience = exchange.settings.config.limits.body_timeout;
-    loop {
-        let part = tokio::time::timeout(patience, session.read_request_body()).await.map_err(|_| {
-            let mut error = Error::explain(ErrorType::ReadTimedout, "the body paused for too long");
-            error.as_down();
-            error
-        })?;
-        match part? {
-            Some(part) => body.extend_from_slice(&part),
-            None => return Ok(Some(body.freeze())),
-        }
-    }
 }
