@@ -191,7 +191,13 @@ async fn queue(config: &Config) -> Result<Option<Arc<Queue>>, AppError> {
     let folder = config.store.path.clone();
     let defers = config.routes.iter().any(|route| route.write.is_some());
     // What was queued goes on where nothing is deferred any longer, too.
-    if !(defers || Embedded::is_in(&folder)) || !matches!(config.store.kind, StoreKind::Embedded) {
+    if let StoreKind::Redis(_) = config.store.kind {
+        if Embedded::is_in(&folder) {
+            tracing::warn!(folder = %folder.display(), "there is a journal that is not read: store.kind is redis");
+        }
+        return Ok(None);
+    }
+    if !(defers || Embedded::is_in(&folder)) {
         return Ok(None);
     }
     let options = Options {

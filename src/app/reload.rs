@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 use pingora::listeners::tls::Acceptor;
 
 use super::{FIRST_REFRESH, limits, refresh};
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::proxy::gateway::{Gateway, Settings};
 use crate::proxy::tls;
 use crate::tag::Tag;
@@ -39,11 +39,21 @@ impl<L: Fn() -> Result<Config, String>> Reloader<L> {
         let acceptor =
             config.tls.as_ref().map(tls::acceptor).transpose().map_err(|error| error.to_string())?;
         let old = self.gateway.settings();
-        if self.gateway.shared.is_some() && config.upstream.identity() != old.config.upstream.identity() {
-            return Err("Another upstream takes another store.namespace, and with it a restart.".into());
+        if config.upstream.identity() != old.config.upstream.identity() {
+            if self.gateway.shared.is_some() {
+                return Err("Another upstream takes another store.namespace, and with it a restart.".into());
+            }
+            if self.gateway.queue.is_some() {
+                // What is queued is for the old one.
+                return Err("Another upstream takes another store.path, and with it a restart.".into());
+            }
         }
         warn_of_restarts(&self.started.config, &config);
         let settings = Settings::new(config).map_err(|error| error.to_string())?;
+        if settings.upstream_url == old.upstream_url {
+            // Until they are fetched again what was known holds.
+            settings.set_schemas((**old.schemas.load()).clone());
+        }
         // As at the start: better late keys than late settings.
         let _ = tokio::time::timeout(FIRST_REFRESH, refresh::once(&settings)).await;
         let moved = settings.upstream_url != old.upstream_url
@@ -76,6 +86,7 @@ fn warn_of_restarts(old: &Config, new: &Config) {
         ("limits", old.limits != new.limits),
         ("log", (&old.log.level, old.log.format) != (&new.log.level, new.log.format)),
         ("store", old.store != new.store),
+        ("secret", old.secret.as_ref().map(Secret::expose) != new.secret.as_ref().map(Secret::expose)),
     ];
     for (setting, _) in fixed.into_iter().filter(|(_, changed)| *changed) {
         tracing::warn!(setting, "changed setting takes a restart");

@@ -9,17 +9,22 @@ mod lane;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
+use crate::postgrest::timestamp::Micros;
 use crate::proxy::gateway::{Gateway, Settings};
-use crate::store::journal::{Claim, LaneId, Wait};
+use crate::store::journal::{Claim, LaneId, Seq, Wait};
 use crate::write::pause::{Backoff, Pause};
 use crate::write::queue::Queue;
 
+/// How often it is looked for writes that wait for an operator and are too old.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How many of the oldest writes are looked at.
+const SWEPT: usize = 1000;
 /// How long nothing is claimed after the journal could not be read.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
 /// How long a lane waits whose replay failed where it never should.
@@ -48,8 +53,13 @@ impl Replayer {
         // What a task holds, should it end without giving it back.
         let mut held = HashMap::new();
         let mut changed = self.queue.journal.changed();
+        let mut swept = Instant::now();
         while !*stop.borrow_and_update() {
             changed.mark_unchanged();
+            if swept.elapsed() >= SWEEP_EVERY {
+                self.let_old_ones_end().await;
+                swept = Instant::now();
+            }
             let claimed = self.claim(lanes.len()).await;
             let is_full = lanes.len() + claimed.len() >= self.concurrency();
             for claim in claimed {
@@ -66,6 +76,20 @@ impl Replayer {
             }
         }
         while lanes.join_next().await.is_some() {}
+    }
+
+    /// Lanes that wait for an operator are let go once their writes are too old: these end then.
+    async fn let_old_ones_end(&self) {
+        let max_wait = self.gateway.settings().config.queue.max_wait;
+        let Some(horizon) = SystemTime::now().checked_sub(max_wait).map(Micros::of) else { return };
+        let oldest = self.queue.journal.queued(Seq(0), SWEPT);
+        for write in oldest.iter().filter(|write| write.lane_is_stuck && write.accepted_at < horizon) {
+            let lane = LaneId { row: write.row, caller: write.caller };
+            if let Err(error) = self.queue.journal.unpark(lane).await {
+                tracing::error!(%error, "a parked lane can't be let go");
+                return;
+            }
+        }
     }
 
     /// A task has ended. One that failed has not given its lane back.
@@ -125,11 +149,10 @@ impl Replayer {
 
     /// When there may be something to do that nobody tells of.
     fn next_due(&self) -> Instant {
-        const IDLE: Duration = Duration::from_secs(60);
         let now = Instant::now();
         let pause = self.pause.lock();
         let due = if pause.is_paused() { pause.next_probe() } else { self.queue.journal.next_due() };
-        due.unwrap_or(now + IDLE).min(now + IDLE)
+        due.unwrap_or(now + SWEEP_EVERY).min(now + SWEEP_EVERY)
     }
 
     async fn release(&self, claim: Claim, wait: Wait) {

@@ -73,9 +73,9 @@ struct Inspected {
 }
 
 /// Answers that gateways and edges give in upstream's place: 502 to 504, and
-/// Cloudflare's 520 to 527.
+/// the 520 to 529 of edges.
 pub fn is_gateways_own(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 502..=504 | 520..=527)
+    matches!(status.as_u16(), 502..=504 | 520..=529)
 }
 
 /// The parts of a request's head that decide anything.

@@ -12,6 +12,9 @@ use crate::telemetry::metrics::WriteState;
 use crate::write::record::Record;
 use crate::write::replay::{MemberEnd, Outcome, Reason};
 
+/// The longest that is kept of a conflict, in bytes: what is ours is no longer than a request's body.
+const MAX_CONFLICT: usize = 128 * 1024;
+
 /// The end of a member as the journal keeps it.
 pub(super) fn ended(member: &Member, record: &Record, end: &MemberEnd, attempts: u32) -> Ended {
     let (state, reason, detail) = match &end.outcome {
@@ -23,7 +26,7 @@ pub(super) fn ended(member: &Member, record: &Record, end: &MemberEnd, attempts:
         Outcome::Rejected { reason, status, body } => {
             let ours = ours(member, record);
             let detail = json!({ "ours": ours, "status": status, "body": body }).to_string();
-            (EndState::Rejected, Some(reason.as_str()), detail.into())
+            (EndState::Rejected, Some(reason.as_str()), Bytes::from(detail))
         }
     };
     Ended {
@@ -43,7 +46,12 @@ pub(super) fn given_up(reason: Reason) -> MemberEnd {
 }
 
 fn conflict(member: &Member, record: &Record, theirs: Option<&Object>) -> Bytes {
-    json!({ "ours": ours(member, record), "theirs": theirs }).to_string().into()
+    let ours = ours(member, record);
+    let both = json!({ "ours": &ours, "theirs": theirs }).to_string();
+    if both.len() <= MAX_CONFLICT {
+        return both.into();
+    }
+    json!({ "ours": ours, "theirs": "too long to be kept" }).to_string().into()
 }
 
 /// What the write would have made of the row.

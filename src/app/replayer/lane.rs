@@ -88,12 +88,16 @@ impl Replayer {
                 return self.wait_for_token(member, record, settings, now);
             };
             had_older |= self.has_older(lane);
-            let step = match self.ask(lane, settings, &ask, &shown).await {
+            let step = match self.ask(settings, &ask, &shown).await {
                 Ok(answer) => {
                     if self.has_later(lane) {
                         replay.note_later();
                     }
-                    replay.answered(&answer)
+                    let step = replay.answered(&answer);
+                    if !matches!(step, Step::Retry(Retry::Uncounted)) {
+                        self.upstream_answered(lane.claim.lane);
+                    }
+                    step
                 }
                 Err(failure) => replay.failed(failure),
             };
@@ -209,13 +213,7 @@ impl Replayer {
     }
 
     /// Sends one request and reads its answer. What it may have changed is invalidated before anybody goes by the answer.
-    async fn ask(
-        &self,
-        lane: &Lane,
-        settings: &Arc<Settings>,
-        ask: &Ask,
-        shown: &Shown,
-    ) -> Result<Answer, Failure> {
+    async fn ask(&self, settings: &Arc<Settings>, ask: &Ask, shown: &Shown) -> Result<Answer, Failure> {
         let request = request(ask, shown).map_err(|_| Failure::Broken)?;
         let pending = self.begin(&request, settings).await;
         let answer = match self.exchange(request, settings).await {
@@ -237,7 +235,6 @@ impl Replayer {
         if let Some(pending) = pending {
             pending.complete(None).await;
         }
-        self.upstream_answered(lane.claim.lane);
         Ok(answer)
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{BY_USER, IMPATIENT, Queued, Scene, TABLES, card, held, new_id, point, row};
 use crate::support::eventually;
+use crate::support::faulty::Faulty;
 use crate::support::process::Process;
 use crate::support::sluice::{Setup, write_file};
 use crate::support::token::{Token, alice, bob};
@@ -200,6 +201,22 @@ fn what_is_queued_goes_on_when_nothing_more_is_deferred() {
     scene.pass("PATCH cards");
     scene.applied(&alice(), &queued);
     assert_eq!(held("cards", id)["title"], "after");
+}
+
+#[test]
+fn what_is_queued_is_never_sent_to_another_upstream() {
+    let scene = Scene::new();
+    let elsewhere = Faulty::start();
+    let id = card("before");
+    scene.fail("PATCH cards", 503);
+    let queued = scene.patch(&alice(), "cards", id, &json!({ "title": "after" }));
+    let toml = scene.setup.toml().replace(&scene.upstream.url(), &elsewhere.url());
+    scene.sluice.rewrite(&toml);
+    scene.sluice.process().signal("HUP");
+    eventually("the reload is refused", || scene.sluice.log().contains("configuration not reloaded"));
+    scene.pass("PATCH cards");
+    scene.applied(&alice(), &queued);
+    assert!(elsewhere.requests("PATCH ").is_empty());
 }
 
 #[test]

@@ -261,6 +261,19 @@ fn what_waits_for_too_long_is_rejected() {
 }
 
 #[test]
+fn what_waits_for_an_operator_ends_too() {
+    let scene =
+        Scene::with(|setup| setup.write(TABLES, BY_USER, "on_reject = \"park\"").queue("max_wait = \"4s\""));
+    let id = card("before");
+    let refused = scene.patch(&alice(), "cards", id, &json!({ "rank": -1 }));
+    scene.rejected(&alice(), &refused);
+    let later = scene.patch(&alice(), "cards", id, &json!({ "title": "later" }));
+    let status = scene.rejected(&alice(), &later);
+    assert_eq!(status["reason"], "too_old", "{status}");
+    assert_eq!(held("cards", id)["title"], "before");
+}
+
+#[test]
 fn a_parked_row_waits_for_an_operator_and_others_go_on() {
     let scene = Scene::with(|setup| setup.write(TABLES, BY_USER, "on_reject = \"park\""));
     let (id, other) = (card("before"), card("before"));
