@@ -85,7 +85,15 @@ export function residentBytes(pid) {
 
 /** The sum of a metric's series whose labels hold all of `labels`. */
 export async function metric(admin, name, labels = "") {
+  const [sum] = await metrics(admin, [[name, labels]]);
+  return sum;
+}
+
+/** The same of several, `[name, labels]` each, at one moment. */
+export async function metrics(admin, wanted) {
   const { body } = await ask(`${admin}/metrics`);
-  const series = body.split("\n").filter((line) => new RegExp(`^${name}[{ ]`).test(line) && line.includes(labels));
-  return series.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
+  return wanted.map(([name, labels]) => {
+    const series = body.split("\n").filter((line) => new RegExp(`^${name}[{ ]`).test(line) && line.includes(labels));
+    return series.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
+  });
 }

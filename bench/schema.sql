@@ -34,7 +34,7 @@ create policy own on orders for select to authenticated using (owner = (select a
 create table notes (like items including all);
 insert into notes (id, owner, title)
   select n, ('a11ce000-0000-4000-8000-' || lpad(((n - 1) % 1000)::text, 12, '0'))::uuid, 'buy oat milk, then call Bob'
-  from generate_series(1, 150000) n;
+  from generate_series(1, 200000) n;
 create table held (like items including all);
 insert into held select * from notes;
 create table many (like items including all);

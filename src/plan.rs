@@ -296,7 +296,8 @@ impl Draft<'_> {
     }
 }
 
-fn has_body(request: &RequestView<'_>) -> bool {
+/// Whether the request's head announces a body.
+pub fn has_body(request: &RequestView<'_>) -> bool {
     request.headers.contains_key(http::header::TRANSFER_ENCODING)
         || request.header("content-length").is_some_and(|length| length != "0")
 }

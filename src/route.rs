@@ -306,18 +306,16 @@ impl Route {
     /// How the rows are kept that its deferred writes are about: whole, each in its reader's own partition.
     pub fn row_policy(&self) -> ReadPolicy {
         const WITHOUT_READS: Duration = Duration::from_secs(60);
-        let read = self.read.as_deref();
-        let ttl = read.map_or(WITHOUT_READS, |read| read.ttl);
-        ReadPolicy {
-            ttl,
-            empty_ttl: ReadPolicy::default().empty_ttl.min(ttl),
-            scope: match self.scope() {
-                Scope::User => Scope::User,
-                // Others' sessions may see other columns of it, or nothing.
-                Scope::Session | Scope::Claims(_) | Scope::Role | Scope::Public => Scope::Session,
-            },
-            vary: read.map(|read| read.vary.clone()).unwrap_or_default(),
-            ..ReadPolicy::default()
+        let Some(read) = self.read.as_deref() else {
+            return ReadPolicy { ttl: WITHOUT_READS, ..ReadPolicy::default() };
+        };
+        match read.scope {
+            // What clients read themselves is the same entry.
+            Scope::Session | Scope::User => read.clone(),
+            // Others' sessions may see other columns of it, or nothing.
+            Scope::Claims(_) | Scope::Role | Scope::Public => {
+                ReadPolicy { scope: Scope::Session, invalidate: Invalidate::All, ..read.clone() }
+            }
         }
     }
 

@@ -7,7 +7,7 @@ mod credential;
 mod end;
 mod lane;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,8 +23,9 @@ use crate::write::queue::Queue;
 
 /// How often it is looked for writes that wait for an operator and are too old.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
-/// How many of the oldest writes are looked at.
+/// How many of the oldest writes are looked at, and how many lanes let go at once.
 const SWEPT: usize = 1000;
+const LET_GO: usize = 50;
 /// How long nothing is claimed after the journal could not be read.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
 /// How long a lane waits whose replay failed where it never should.
@@ -83,8 +84,10 @@ impl Replayer {
         let max_wait = self.gateway.settings().config.queue.max_wait;
         let Some(horizon) = SystemTime::now().checked_sub(max_wait).map(Micros::of) else { return };
         let oldest = self.queue.journal.queued(Seq(0), SWEPT);
-        for write in oldest.iter().filter(|write| write.lane_is_stuck && write.accepted_at < horizon) {
-            let lane = LaneId { row: write.row, caller: write.caller };
+        let too_old = oldest.iter().filter(|write| write.lane_is_stuck && write.accepted_at < horizon);
+        let lanes: BTreeSet<_> =
+            too_old.map(|write| LaneId { row: write.row, caller: write.caller }).take(LET_GO).collect();
+        for lane in lanes {
             if let Err(error) = self.queue.journal.unpark(lane).await {
                 tracing::error!(%error, "a parked lane can't be let go");
                 return;
@@ -151,7 +154,12 @@ impl Replayer {
     fn next_due(&self) -> Instant {
         let now = Instant::now();
         let pause = self.pause.lock();
-        let due = if pause.is_paused() { pause.next_probe() } else { self.queue.journal.next_due() };
+        let due = match pause.next_probe().filter(|at| *at > now) {
+            Some(next_probe) => Some(next_probe),
+            None if pause.is_paused() && pause.next_probe().is_none() => None,
+            // What could probe is not ready yet.
+            None => self.queue.journal.next_due(),
+        };
         due.unwrap_or(now + SWEEP_EVERY).min(now + SWEEP_EVERY)
     }
 
@@ -166,6 +174,7 @@ impl Replayer {
         self.failing.lock().remove(&lane);
         if self.pause.lock().answered() {
             tracing::info!("upstream answers again, replays go on");
+            self.queue.journal.set_paused(false);
         }
     }
 
@@ -174,6 +183,7 @@ impl Replayer {
         let now = Instant::now();
         if self.pause.lock().failed(lane, now, chance()) {
             tracing::warn!("upstream can't be reached, replays pause");
+            self.queue.journal.set_paused(true);
         }
         let mut failing = self.failing.lock();
         if failing.len() >= MAX_FAILING {

@@ -1,6 +1,6 @@
 //! Requests that queued writes go before: a forwarded write waits for those that it could overtake.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,23 +15,32 @@ use crate::postgrest::footprint::WriteBody;
 use crate::postgrest::query::Query;
 use crate::request::{DecodedPath, Target};
 use crate::route::{OnWait, RouteTable};
-use crate::store::journal::{CallerId, Seq, TableId, Wanted};
+use crate::store::journal::{CallerId, TableId, Wanted};
 use crate::tag::Relation;
 use crate::write::barrier::{Barrier, Blocking, Forwarded, Hold, Judgement, Names};
 use crate::write::queue::{Queue, caller_of, row_id, table_id};
-use crate::write::record::{KeyPart, Record};
+use crate::write::record::KeyPart;
 
 /// How often it is looked at most whether what is waited for has ended.
 const TICK: Duration = Duration::from_millis(2);
+/// The same where many are waited for.
+const SLOW_TICK: Duration = Duration::from_millis(20);
+const MANY: usize = 100;
 
 /// Waits until nothing that was queued before could be overtaken by `request`, which is about to be forwarded.
 /// Whether it may be forwarded then; if not, it is to be refused.
 pub async fn may_pass(gateway: &Arc<Gateway>, exchange: &Exchange, request: &RequestHeader) -> bool {
     let Some(queue) = gateway.queue.as_deref() else { return true };
-    if view(request).is_safe() || queue.journal.depth().writes == 0 {
+    let settings = &exchange.settings;
+    if view(request).is_safe() {
         return true;
     }
-    let settings = &exchange.settings;
+    if queue.journal.failure().is_some() && is_refused_without_journal(request, settings) {
+        return false;
+    }
+    if queue.journal.depth().writes == 0 {
+        return true;
+    }
     let caller = caller(settings, request).as_ref().and_then(caller_of);
     let body = exchange.whole_body.as_deref().map_or(WriteBody::Unknown, WriteBody::Whole);
     let barrier = settings.with_rules(|rules, _| barrier(request, body, rules, caller));
@@ -53,10 +62,21 @@ pub async fn may_pass(gateway: &Arc<Gateway>, exchange: &Exchange, request: &Req
     match wait(queue, &hold, settings.config.queue.drain_wait).await {
         None => true,
         Some(blocking) => {
-            let said = on_wait(queue, &settings.config.routes, &blocking).await;
+            let said = on_wait(settings);
             blocking.on_wait(|table| said.get(&table).copied().flatten()) == OnWait::Forward
         }
     }
+}
+
+/// Whether the request writes to a table that defers, whose queue can't be read, and whose routes don't have it forwarded then.
+fn is_refused_without_journal(request: &RequestHeader, settings: &Settings) -> bool {
+    let request = view(request);
+    let Ok(path) = DecodedPath::parse(request.path) else { return false };
+    let target = Target::of(&request, &path, &settings.config.upstream.default_schema);
+    let Target::Table(relation) = target else { return false };
+    let routes = &settings.config.routes;
+    let mut policies = routes.of_table(&relation).filter_map(|route| route.write.as_ref());
+    policies.any(|policy| policy.on_wait == OnWait::Reject)
 }
 
 /// Who sends the request, if he may be believed.
@@ -110,29 +130,27 @@ async fn wait(queue: &Queue, hold: &Hold, patience: Duration) -> Option<Blocking
             Judgement::WaitFor(blocking) => blocking,
         };
         match timeout_at(deadline, changed.changed()).await {
-            Ok(Ok(())) => tokio::time::sleep(TICK).await,
+            Ok(Ok(())) => tokio::time::sleep(if blocking.seqs.len() > MANY { SLOW_TICK } else { TICK }).await,
             // The time is over, or the journal is closed.
             Ok(Err(_)) | Err(_) => return Some(blocking),
         }
     }
 }
 
-/// What the routes of each table say about requests that can wait no longer for writes to it; `None` where they
-/// differ.
-async fn on_wait(
-    queue: &Queue,
-    routes: &RouteTable,
-    blocking: &Blocking,
-) -> HashMap<TableId, Option<OnWait>> {
-    let one_each: BTreeMap<TableId, Seq> =
-        queue.journal.queued_among(&blocking.seqs).iter().map(|write| (write.table, write.seq)).collect();
-    let seqs: Vec<Seq> = one_each.values().copied().collect();
-    let records = queue.journal.records(&seqs).await.unwrap_or_default();
-    let relations = records.iter().map(|record| Some(Record::decode(record.as_ref()?).ok()?.relation));
-    let said = |relation: Relation| {
-        let mut policies = routes.of_table(&relation).filter_map(|route| route.write.as_ref());
-        let first = policies.next()?.on_wait;
-        policies.all(|policy| policy.on_wait == first).then_some(first)
-    };
-    one_each.keys().copied().zip(relations.map(|relation| relation.and_then(said))).collect()
+/// What the routes say about requests that can wait no longer for writes to their tables, as far as tables are
+/// known; `None` where routes of one differ.
+fn on_wait(settings: &Settings) -> HashMap<TableId, Option<OnWait>> {
+    let schemas = settings.schemas.load();
+    let tables = schemas.names().flat_map(|schema| {
+        let known = schemas.get(schema).into_iter().flat_map(|known| known.tables());
+        known.map(move |(name, _)| Relation::new(schema, name))
+    });
+    tables.map(|relation| (table_id(&relation), said(&settings.config.routes, &relation))).collect()
+}
+
+/// What the routes that defer writes to a table say. `None`: there are none, or they differ.
+fn said(routes: &RouteTable, relation: &Relation) -> Option<OnWait> {
+    let mut policies = routes.of_table(relation).filter_map(|route| route.write.as_ref());
+    let first = policies.next()?.on_wait;
+    policies.all(|policy| policy.on_wait == first).then_some(first)
 }

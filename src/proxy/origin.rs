@@ -65,14 +65,7 @@ pub fn prepare_request(
     forwarding: &Forwarding,
 ) -> Result<()> {
     let config = &settings.config;
-    let unset: Vec<HeaderName> = forwarding.unset(&request.headers).cloned().collect();
-    for name in unset {
-        request.remove_header(&name);
-    }
-    for (name, value) in forwarding.set() {
-        request.insert_header(name, value)?;
-    }
-    request.remove_header(&DEBUG);
+    prepare_headers(request, forwarding)?;
     request.insert_header(header::HOST, settings.client.host_header().clone())?;
     if let Some(key) = &config.upstream.schema_key
         && config.auth.forward_client_ip
@@ -84,6 +77,23 @@ pub fn prepare_request(
         let target = [base_path.as_bytes(), request.raw_path()].concat();
         request.set_raw_path(&target)?;
     }
+    Ok(())
+}
+
+/// What upstream is told of the client, and what it is not.
+///
+/// # Errors
+///
+/// As [`prepare_request`].
+pub fn prepare_headers(request: &mut RequestHeader, forwarding: &Forwarding) -> Result<()> {
+    let unset: Vec<HeaderName> = forwarding.unset(&request.headers).cloned().collect();
+    for name in unset {
+        request.remove_header(&name);
+    }
+    for (name, value) in forwarding.set() {
+        request.insert_header(name, value)?;
+    }
+    request.remove_header(&DEBUG);
     Ok(())
 }
 

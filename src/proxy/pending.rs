@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use pingora::Result;
 use pingora::http::RequestHeader;
@@ -18,9 +18,9 @@ use super::order::caller;
 use super::origin;
 use super::respond;
 use crate::cache::{CacheStatus, Forwarded};
-use crate::headers;
+use crate::headers::{self, Forwarding};
 use crate::identity::Caller;
-use crate::plan::{Plan, Why};
+use crate::plan::{Plan, Why, has_body};
 use crate::postgrest::footprint::read_tags;
 use crate::postgrest::query::Query;
 use crate::request::{DecodedPath, Target};
@@ -38,6 +38,8 @@ pub const SLUICE_PENDING: HeaderName = HeaderName::from_static("sluice-pending")
 const DETAIL: &str = "pending-writes";
 /// The largest list that is corrected, in bytes.
 const MAX_LIST: u64 = 4 << 20;
+/// How often an answer is begun anew because what is queued has changed.
+const ROUNDS: usize = 3;
 /// How often it is looked at most whether what is waited for has ended.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -59,6 +61,9 @@ struct Reader<'a> {
     caller: CallerId,
     session: [u8; 16],
     route: Option<Arc<Route>>,
+    forwarding: Option<Forwarding>,
+    /// When it waits no longer.
+    deadline: Instant,
 }
 
 /// Sees to what the sender of a read has queued. `plan` is what would be done otherwise.
@@ -75,8 +80,8 @@ pub async fn see_to(
     let Some(reader) = Reader::of(gateway, exchange, session.req_header(), plan) else {
         return Ok(Seen::Plain);
     };
-    // Twice, since something may settle while the first answer is made.
-    for _ in 0..2 {
+    // Again, since something may settle, or come in, while the first answer is made.
+    for round in 0..ROUNDS {
         let Some(found) = reader.correction(session.req_header()).await else {
             return Ok(reader.forward(exchange, None));
         };
@@ -105,11 +110,11 @@ pub async fn see_to(
             }
             Correction::Wait(seqs) => seqs,
         };
-        if reader.are_queued(&seqs) && !reader.wait(&seqs).await {
+        if round + 1 == ROUNDS || !reader.wait(&seqs).await {
             return Ok(reader.forward(exchange, Some(seqs.len())));
         }
     }
-    Ok(Seen::Plain)
+    Ok(reader.forward(exchange, None))
 }
 
 impl<'a> Reader<'a> {
@@ -129,6 +134,8 @@ impl<'a> Reader<'a> {
                 caller: caller_of(caller).filter(|caller| !queue.journal.snapshot(*caller).is_empty())?,
                 session: caller.session()?,
                 route,
+                forwarding: exchange.forwarding.clone(),
+                deadline: Instant::now() + exchange.settings.config.queue.drain_wait,
             })
         };
         match plan {
@@ -146,6 +153,11 @@ impl<'a> Reader<'a> {
     /// What is to be done about what is queued. `None` where the journal can't be read.
     async fn correction(&self, request: &RequestHeader) -> Option<Correction> {
         let taking_part = match self.taking_part(request) {
+            Ok(writes) if has_body(&view(request)) => {
+                // Nothing is answered here to what only upstream understands.
+                let seqs: Vec<Seq> = writes.iter().map(|write| write.seq).collect();
+                return Some(if seqs.is_empty() { Correction::Nothing } else { Correction::Wait(seqs) });
+            }
             Ok(writes) => writes,
             // Upstream may read anything out of it.
             Err(seqs) => return Some(Correction::Wait(seqs)),
@@ -201,8 +213,7 @@ impl<'a> Reader<'a> {
             headers: &request.headers,
             reads: true,
         };
-        let patience = self.settings.config.queue.drain_wait;
-        match tokio::time::timeout(patience, row.look_up(self.gateway, &self.settings)).await {
+        match timeout_at(self.deadline.into(), row.look_up(self.gateway, &self.settings)).await {
             Ok(Known::Row(base)) => Some(point.answer(Some(&base))),
             Ok(Known::Absent) => Some(point.answer(None)),
             Ok(Known::Unreachable(_)) | Err(_) => Some(point.answer_from_record()),
@@ -212,11 +223,17 @@ impl<'a> Reader<'a> {
 
     /// Upstream's answer with what is queued put in.
     async fn list(&self, list: &List, sent: &RequestHeader) -> Option<(http::response::Parts, Bytes)> {
+        let _place = self.gateway.fills.clone().try_acquire_owned().ok()?;
+        let mut prepared = sent.clone();
+        origin::prepare_headers(&mut prepared, self.forwarding.as_ref()?).ok()?;
         let mut request = Request::new(Bytes::new());
         *request.method_mut() = sent.method.clone();
         *request.uri_mut() = sent.uri.path_and_query()?.as_str().parse().ok()?;
-        *request.headers_mut() = sent.headers.clone();
+        *request.headers_mut() = prepared.headers.clone();
         headers::remove_hop_by_hop(request.headers_mut());
+        for name in [CONTENT_LENGTH, EXPECT] {
+            request.headers_mut().remove(name);
+        }
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let response = self.settings.client.send(request).await.ok()?;
         self.gateway.metrics.upstream_request(Some(response.status()));
@@ -240,19 +257,17 @@ impl<'a> Reader<'a> {
     /// Waits until all of them have ended. `false`: they won't soon.
     async fn wait(&self, seqs: &[Seq]) -> bool {
         self.queue.journal.end_linger(seqs);
-        let patience = self.settings.config.queue.drain_wait;
-        let deadline = tokio::time::Instant::from(Instant::now() + patience);
         let mut changed = self.queue.journal.changed();
         loop {
             changed.mark_unchanged();
-            let left = self.queue.writes_of(self.caller, |write| seqs.contains(&write.seq));
+            let left = self.queue.writes_of(self.caller, |write| seqs.binary_search(&write.seq).is_ok());
             if left.is_empty() {
                 return true;
             }
             if left.iter().any(|write| write.lane_is_stuck) {
                 return false;
             }
-            match timeout_at(deadline, changed.changed()).await {
+            match timeout_at(self.deadline.into(), changed.changed()).await {
                 Ok(Ok(())) => tokio::time::sleep(TICK).await,
                 Ok(Err(_)) | Err(_) => return false,
             }

@@ -294,6 +294,12 @@ pub trait Journal: Send + Sync {
     /// There is a token with these rights.
     fn wake_token(&self, rights: [u8; 16]);
 
+    /// Why nothing can be appended or settled any more, if that is so.
+    fn failure(&self) -> Option<JournalError>;
+
+    /// Nothing is replayed for now, or it is again: lanes that are ready are stuck meanwhile.
+    fn set_paused(&self, paused: bool);
+
     /// How much is queued.
     fn depth(&self) -> Depth;
 

@@ -10,7 +10,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::overlay::PendingWrite;
 use super::record::{KeyPart, Record};
 use super::seal::Sealer;
-use super::wallet::Wallet;
+use super::wallet::{SeenToken, Wallet};
 use crate::identity::{Authenticator, Caller, Identity, WriterId, rights};
 use crate::postgrest::query::Query;
 use crate::postgrest::timestamp::Micros;
@@ -74,9 +74,11 @@ impl Queue {
         if authenticator.admit(&caller.grounds(), now).is_err() {
             return;
         }
+        let api_key = headers.get("apikey").and_then(|value| value.to_str().ok());
+        let seen = SeenToken::new(text.trim(), api_key, token.expires());
         for route in routes.iter().filter(|route| route.write.is_some()) {
             let rights = rights(route.scope(), token);
-            if self.wallet.offer(&rights, text.trim(), token.expires(), now) {
+            if self.wallet.offer(&rights, seen.clone(), now) {
                 self.journal.wake_token(rights);
             }
         }

@@ -269,7 +269,8 @@ impl Replay {
             if let Outcome::Superseded { theirs: Some(row) } = &end.outcome {
                 let count = merge::applied_already(self.lane.members(self.head, self.count), row);
                 if count > 0 {
-                    return self.applied(count, self.attempt.write.echo_of(row));
+                    let is_ours = merge::alter(self.lane.members(self.head, count));
+                    return self.applied(count, self.attempt.write.echo_of(row).filter(|_| is_ours));
                 }
             }
             self.alone_until = self.head + self.count;

@@ -33,6 +33,7 @@ pub struct Wallet {
 #[derive(Clone, PartialEq, Eq)]
 pub struct SeenToken {
     text: Arc<str>,
+    api_key: Option<Arc<str>>,
     expires: Option<SystemTime>,
 }
 
@@ -58,6 +59,16 @@ impl Slot {
 }
 
 impl SeenToken {
+    /// A token, the API key that came beside it, and when the token expires (`None`: never).
+    pub fn new(text: &str, api_key: Option<&str>, expires: Option<SystemTime>) -> Self {
+        Self { text: text.into(), api_key: api_key.map(Arc::from), expires }
+    }
+
+    /// The API key that came beside it.
+    pub fn api_key(&self) -> Option<&str> {
+        self.api_key.as_deref()
+    }
+
     /// The token itself.
     pub fn expose(&self) -> &str {
         &self.text
@@ -66,6 +77,10 @@ impl SeenToken {
     /// When it expires. `None`: never.
     pub fn expires(&self) -> Option<SystemTime> {
         self.expires
+    }
+
+    fn bytes(&self) -> usize {
+        self.text.len() + self.api_key.as_ref().map_or(0, |key| key.len())
     }
 
     fn holds(&self, now: SystemTime) -> bool {
@@ -106,11 +121,10 @@ impl Wallet {
     /// Offers a token that is valid at `now`. Returns whether it was taken: such
     /// are wanted, none was there that holds as long, and upstream hasn't refused
     /// this one. Writes that wait for a token may then be tried again.
-    pub fn offer(&self, rights: &Rights, token: &str, expires: Option<SystemTime>, now: SystemTime) -> bool {
+    pub fn offer(&self, rights: &Rights, seen: SeenToken, now: SystemTime) -> bool {
         if self.is_empty() {
             return false;
         }
-        let seen = SeenToken { text: token.into(), expires };
         let mut slots = self.slots.lock();
         let taken = slots.offer(rights, seen, now);
         self.wanted.store(slots.by_rights.len(), Ordering::Relaxed);
@@ -161,8 +175,8 @@ impl Slots {
         if !seen.holds(now) || !is_newer || slot.has_refused(&seen.text) {
             return false;
         }
-        self.bytes += seen.text.len();
-        self.bytes -= slot.token.replace(seen).map_or(0, |before| before.text.len());
+        self.bytes += seen.bytes();
+        self.bytes -= slot.token.replace(seen).map_or(0, |before| before.bytes());
         while self.bytes > MAX_BYTES && self.drop_first() {}
         self.by_rights.contains_key(rights)
     }
@@ -177,7 +191,7 @@ impl Slots {
             slot.refused.push_back(hash);
         }
         if slot.token.as_ref().is_some_and(|held| *held.text == *token) {
-            self.bytes -= slot.token.take().map_or(0, |held| held.text.len());
+            self.bytes -= slot.token.take().map_or(0, |held| held.bytes());
         }
     }
 
@@ -192,7 +206,7 @@ impl Slots {
     fn drop_first(&mut self) -> bool {
         let Some((_, rights)) = self.by_end.pop_first() else { return false };
         let slot = self.by_rights.remove(&rights);
-        self.bytes -= slot.and_then(|slot| slot.token).map_or(0, |token| token.text.len());
+        self.bytes -= slot.and_then(|slot| slot.token).map_or(0, |token| token.bytes());
         true
     }
 }
@@ -219,7 +233,10 @@ mod tests {
     fn the_newest_of_the_wanted_is_kept() {
         let wallet = Wallet::default();
         assert!(wallet.is_empty());
-        assert!(!wallet.offer(&rights(1), "early", Some(at(500)), at(0)), "nobody wants it");
+        assert!(
+            !wallet.offer(&rights(1), SeenToken::new("early", None, Some(at(500))), at(0)),
+            "nobody wants it"
+        );
         wallet.want(rights(1), at(1000), at(0));
         assert!(!wallet.is_empty());
         // The token, its end, the time, whether it is taken, and which is the newest then.
@@ -234,10 +251,14 @@ mod tests {
             ("for-ever", None, 200, true, Some("for-ever")),
             ("later", Some(9999), 200, false, Some("for-ever")),
         ] {
-            assert_eq!(wallet.offer(&rights(1), token, expires.map(at), at(now)), taken, "{token} {now}");
+            assert_eq!(
+                wallet.offer(&rights(1), SeenToken::new(token, None, expires.map(at)), at(now)),
+                taken,
+                "{token} {now}"
+            );
             assert_eq!(newest(&wallet, 1, now).as_deref(), kept, "{token} {now}");
         }
-        assert!(!wallet.offer(&rights(2), "another's", None, at(200)));
+        assert!(!wallet.offer(&rights(2), SeenToken::new("another's", None, None), at(200)));
         assert_eq!(newest(&wallet, 2, 200), None);
         assert!(!format!("{:?}", wallet.newest(&rights(1), at(200))).contains("for-ever"));
     }
@@ -246,13 +267,16 @@ mod tests {
     fn a_refused_token_is_not_taken_again() {
         let wallet = Wallet::default();
         wallet.want(rights(1), at(1000), at(0));
-        assert!(wallet.offer(&rights(1), "bad", Some(at(500)), at(0)));
+        assert!(wallet.offer(&rights(1), SeenToken::new("bad", None, Some(at(500))), at(0)));
         wallet.refuse(&rights(1), "bad");
         assert_eq!(newest(&wallet, 1, 0), None);
-        assert!(!wallet.offer(&rights(1), "bad", Some(at(500)), at(0)));
+        assert!(!wallet.offer(&rights(1), SeenToken::new("bad", None, Some(at(500))), at(0)));
         assert!(wallet.was_refused(&rights(1), "bad") && !wallet.was_refused(&rights(2), "bad"));
         assert!(!wallet.was_refused(&rights(1), "good"));
-        assert!(wallet.offer(&rights(1), "good", Some(at(400)), at(0)), "though it ends before the bad one");
+        assert!(
+            wallet.offer(&rights(1), SeenToken::new("good", None, Some(at(400))), at(0)),
+            "though it ends before the bad one"
+        );
         wallet.refuse(&rights(1), "unseen");
         assert_eq!(newest(&wallet, 1, 0).as_deref(), Some("good"));
         (0..100).for_each(|number| wallet.refuse(&rights(1), &number.to_string()));
@@ -265,7 +289,10 @@ mod tests {
         wallet.want(rights(1), at(100), at(0));
         wallet.want(rights(1), at(50), at(0));
         wallet.want(rights(2), at(60), at(0));
-        assert!(wallet.offer(&rights(1), "one", None, at(0)) && wallet.offer(&rights(2), "two", None, at(0)));
+        assert!(
+            wallet.offer(&rights(1), SeenToken::new("one", None, None), at(0))
+                && wallet.offer(&rights(2), SeenToken::new("two", None, None), at(0))
+        );
         wallet.want(rights(3), at(1000), at(70));
         assert_eq!((newest(&wallet, 1, 70).as_deref(), newest(&wallet, 2, 70)), (Some("one"), None));
         wallet.want(rights(3), at(1000), at(1001));
@@ -282,7 +309,7 @@ mod tests {
         assert_eq!(wallet.slots.lock().by_rights.len(), MAX_RIGHTS);
         let long = "t".repeat(1 << 20);
         for number in MAX_RIGHTS - 100..MAX_RIGHTS {
-            wallet.offer(&rights(number), &long, None, at(0));
+            wallet.offer(&rights(number), SeenToken::new(&long, None, None), at(0));
         }
         let slots = wallet.slots.lock();
         assert!(slots.bytes <= MAX_BYTES);

@@ -8,6 +8,7 @@ mod coding;
 mod collapse;
 mod config;
 mod deferred;
+mod deferred_crash;
 mod delivery;
 mod endpoints;
 mod forwarding;

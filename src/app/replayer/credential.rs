@@ -29,18 +29,22 @@ impl Replayer {
                 None
             }
         };
-        let api_key = own.as_ref().and_then(|own| own.api_key.clone());
         let newer = self.queue.wallet.newest(&record.rights, now);
         let holds = |own: &&Credential| {
             own.expires.is_none_or(|expires| expires > crate::postgrest::timestamp::Micros::of(now))
                 && !self.queue.wallet.was_refused(&record.rights, &own.token)
         };
-        let token = match (newer, own.as_ref().filter(holds)) {
-            (Some(newer), _) => newer.expose().to_owned(),
-            (None, Some(own)) => own.token.clone(),
-            (None, None) => self.reminted(record, own.as_ref()?, now)?,
-        };
-        Some(Shown { token, api_key })
+        Some(match (newer, own.as_ref().filter(holds)) {
+            (Some(newer), own) => {
+                let beside = newer.api_key().or(own.and_then(|own| own.api_key.as_deref()));
+                Shown { token: newer.expose().to_owned(), api_key: beside.map(str::to_owned) }
+            }
+            (None, Some(own)) => Shown { token: own.token.clone(), api_key: own.api_key.clone() },
+            (None, None) => {
+                let own = own?;
+                Shown { token: self.reminted(record, &own, now)?, api_key: own.api_key }
+            }
+        })
     }
 
     /// A token with the claims of the one that the write came with.

@@ -87,7 +87,7 @@ impl Replayer {
             let Some(shown) = self.credential(record, member.id, now) else {
                 return self.wait_for_token(member, record, settings, now);
             };
-            had_older |= self.has_older(lane);
+            had_older |= self.has_older(lane, done);
             let step = match self.ask(settings, &ask, &shown).await {
                 Ok(answer) => {
                     if self.has_later(lane) {
@@ -134,10 +134,10 @@ impl Replayer {
         }
     }
 
-    /// Whether the caller has a write queued that is older than all of the lane.
-    fn has_older(&self, lane: &Lane) -> bool {
+    /// Whether the caller has a write queued that is older than those of the lane from `done` on.
+    fn has_older(&self, lane: &Lane, done: usize) -> bool {
         let queued = self.queue.journal.snapshot(lane.claim.lane.caller);
-        queued.first().zip(lane.claim.members.first()).is_some_and(|(oldest, head)| oldest.seq < head.seq)
+        queued.first().zip(lane.claim.members.get(done)).is_some_and(|(oldest, head)| oldest.seq < head.seq)
     }
 
     /// Whether a write was appended to the lane since it was claimed.

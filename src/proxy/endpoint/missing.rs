@@ -6,7 +6,7 @@ use crate::write::events::{Position, queued_text, write_text};
 /// More than this is not told one by one.
 const MAX_TOLD: usize = 256;
 /// Pages of the journal that are looked through.
-const MAX_PAGES: usize = 16;
+const MAX_PAGES: usize = 2;
 
 /// The part of the events that a client hasn't seen.
 #[derive(Debug, Clone, Copy)]

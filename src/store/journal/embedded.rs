@@ -313,6 +313,15 @@ impl Journal for Embedded {
         self.shared.notify();
     }
 
+    fn failure(&self) -> Option<JournalError> {
+        self.shared.check().err()
+    }
+
+    fn set_paused(&self, paused: bool) {
+        self.shared.queue.lock().set_paused(paused);
+        self.shared.notify();
+    }
+
     fn depth(&self) -> Depth {
         self.shared.queue.lock().depth()
     }

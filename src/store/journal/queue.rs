@@ -162,6 +162,8 @@ pub struct Queue {
     /// Heads of lanes that wait for a token, by its rights.
     tokens: HashMap<[u8; 16], BTreeSet<Seq>>,
     parked: usize,
+    /// Whether nothing is claimed for now.
+    paused: bool,
 }
 
 impl Queue {
@@ -183,6 +185,7 @@ impl Queue {
             due: BTreeSet::new(),
             tokens: HashMap::new(),
             parked: 0,
+            paused: false,
         }
     }
 
@@ -298,35 +301,58 @@ impl Queue {
         self.stamps.sweep(|row| rows.contains_key(row))
     }
 
-    /// Removes a write whose lane has been taken care of.
-    fn forget(&mut self, seq: Seq, echo: Option<&str>) -> Option<Gone> {
-        let entry = self.entries.remove(&seq)?;
-        self.ids.remove(&entry.id);
+    /// Counts a write no longer whose lane has been taken care of.
+    fn leave(&mut self, seq: Seq, echo: Option<&str>) -> Option<Gone> {
+        let entry = *self.entries.get(&seq)?;
         self.admitted -= 1;
         if let Some(caller) = self.callers.get_mut(&entry.caller) {
             caller.admitted -= 1;
-            if let Ok(at) = caller.writes.binary_search(&seq) {
-                caller.writes.remove(at);
-            }
-            caller.view = None;
-        }
-        if let Some(table) = self.tables.get_mut(&entry.table) {
-            table.remove(&seq);
-            if table.is_empty() {
-                self.tables.remove(&entry.table);
-            }
         }
         let echo = self.leave_row(entry.row, seq, echo);
         Some(Gone { seq, entry, echo })
     }
 
+    /// Removes writes whose ends are durable: nobody sees them as queued any longer.
+    pub fn forget(&mut self, gone: &[Gone]) {
+        for Gone { seq, entry, .. } in gone {
+            self.entries.remove(seq);
+            self.ids.remove(&entry.id);
+            if let Some(caller) = self.callers.get_mut(&entry.caller) {
+                if let Ok(at) = caller.writes.binary_search(seq) {
+                    caller.writes.remove(at);
+                }
+                caller.view = None;
+            }
+            if let Some(table) = self.tables.get_mut(&entry.table) {
+                table.remove(seq);
+                if table.is_empty() {
+                    self.tables.remove(&entry.table);
+                }
+            }
+            if let Some(row) = self.rows.get_mut(&entry.row) {
+                row.writes.retain(|queued| queued != seq);
+                if row.admitted == 0 && row.writes.is_empty() {
+                    self.rows.remove(&entry.row);
+                }
+            }
+            self.wake_oldest(entry.caller);
+            self.drop_idle_caller(entry.caller);
+        }
+    }
+
+    /// Nothing is claimed for now, or it is again.
+    pub fn set_paused(&mut self, paused: bool) {
+        if self.paused != paused {
+            self.paused = paused;
+            self.callers.values_mut().for_each(|caller| caller.view = None);
+        }
+    }
+
     fn leave_row(&mut self, id: RowId, seq: Seq, echo: Option<&str>) -> EchoChange {
         let Some(row) = self.rows.get_mut(&id) else { return EchoChange::None };
         row.admitted -= 1;
-        row.writes.retain(|queued| *queued != seq);
         if row.admitted == 0 {
-            let had_echo = self.rows.remove(&id).is_some_and(|row| row.echo.is_some());
-            return if had_echo { EchoChange::Drop } else { EchoChange::None };
+            return if row.echo.take().is_some() { EchoChange::Drop } else { EchoChange::None };
         }
         let Some(text) = echo else { return EchoChange::None };
         let echo = Echo { seq, text: text.to_owned() };

@@ -176,6 +176,8 @@ impl Reason {
     pub fn name(&self) -> Cow<'static, str> {
         match self {
             Reason::Header(name) => Cow::Owned(format!("header-{name}")),
+            // Whose write is queued is nobody else's business, nor that one is.
+            Reason::RowPending => Cow::Borrowed(Reason::RowExists.label()),
             other => Cow::Borrowed(other.label()),
         }
     }

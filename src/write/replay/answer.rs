@@ -22,6 +22,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// PostgreSQL's error for a missing right, a policy's refusal included.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
+/// What PostgREST 12 answers, with 400, where PostgreSQL went away under a statement.
+const CONNECTION_LOST: &str = "";
 /// PostgreSQL's error for any write while it takes none, which PostgREST answers with 405.
 const READ_ONLY: &str = "25006";
 /// PostgreSQL's error for a key that is there already.
@@ -83,8 +85,8 @@ impl Answer {
             408 | 425 | 429 => self.counted(),
             400..=499 => {
                 let refusal = self.refusal();
-                if refusal.code.as_deref() == Some(READ_ONLY) {
-                    // A standby, or a full disk: that says nothing about the write.
+                if refusal.code.as_deref().is_some_and(|code| code == READ_ONLY || code == CONNECTION_LOST) {
+                    // A standby, a full disk, a crash: that says nothing about the write.
                     return Meaning::Later(Wait::Retry(Retry::Uncounted));
                 }
                 Meaning::Refused(refusal)

@@ -180,7 +180,9 @@ impl Attempt {
         let is_held =
             self.write.is_held_by(&row) && !(self.write.changes.values().is_empty() && filter.is_some());
         if is_held {
-            applied(self.write.echo_of(&row))
+            // A row that had the values before says nothing about who gave it its time.
+            let is_ours = self.write.changes.alter(&self.write.record.base);
+            applied(self.write.echo_of(&row).filter(|_| is_ours))
         } else if filter.is_some() && filter == self.filter {
             ended(Outcome::Rejected { reason: Reason::Denied, status: None, body: String::new() })
         } else {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::postgrest::object::Object;
 use crate::postgrest::value::ColumnType;
-use crate::write::record::Record;
+use crate::write::record::{Base, Record};
 
 /// The columns that are set, with their types; of each column the newest value.
 /// `updated_at` is not among them.
@@ -35,6 +35,14 @@ impl Changes {
     /// The values by their columns.
     pub(super) fn values(&self) -> &Object {
         &self.values
+    }
+
+    /// Whether they make another row of what the writes were based on.
+    pub(super) fn alter(&self, base: &Base) -> bool {
+        match base {
+            Base::Row(row) => !self.are_held_by(row),
+            Base::Absent => true,
+        }
     }
 
     /// Whether a row has exactly these values, by their declared types.

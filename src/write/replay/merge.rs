@@ -50,6 +50,12 @@ pub(super) fn applied_already(members: &[Queued], row: &Object) -> usize {
     count
 }
 
+/// Whether these members make another row of what the first one was based on.
+pub(super) fn alter(members: &[Queued]) -> bool {
+    let changes = Changes::of(members.iter().map(|member| &*member.record));
+    members.first().is_some_and(|first| changes.alter(&first.record.base))
+}
+
 /// The first of the later members that sets every column of the first one.
 pub(super) fn overwriting(members: &[Queued]) -> Option<usize> {
     let (first, later) = members.split_first()?;

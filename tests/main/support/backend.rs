@@ -8,6 +8,11 @@ use std::sync::{Mutex, OnceLock};
 use super::process::{Process, directory, free_port};
 use super::token;
 
+pub mod mortal;
+
+/// As fast as it gets: nothing outlives a crash.
+const CARELESS: &[&str] = &["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
+
 /// PostgreSQL with one database per stack, and the stack that most tests use.
 pub struct Backend {
     cluster: Cluster,
@@ -18,7 +23,7 @@ pub struct Backend {
 pub fn shared() -> &'static Backend {
     static BACKEND: OnceLock<Backend> = OnceLock::new();
     BACKEND.get_or_init(|| {
-        let cluster = Cluster::start();
+        let cluster = Cluster::start("postgres", CARELESS);
         let shared = cluster.stack("tests", &["roles.sql", "base.sql", "tests.sql"], "public,other");
         Backend { cluster, shared }
     })
@@ -62,7 +67,9 @@ pub struct Stack {
     database: String,
     port: u16,
     tls_port: u16,
-    _postgrest: Process,
+    postgrest: Mutex<Process>,
+    socket: PathBuf,
+    schemas: String,
     _gateway: Process,
 }
 
@@ -81,15 +88,15 @@ impl Stack {
 struct Cluster {
     binaries: PathBuf,
     socket: PathBuf,
-    _postgres: Process,
+    settings: &'static [&'static str],
+    postgres: Mutex<Process>,
 }
 
 impl Cluster {
-    fn start() -> Self {
+    fn start(name: &str, settings: &'static [&'static str]) -> Self {
         let binaries = postgres_binaries();
-        // PostgreSQL refuses to run as root.
-        let user = is_root().then_some("postgres");
-        let place = directory("postgres");
+        let user = servers_user();
+        let place = directory(name);
         if let Some(user) = user {
             let owned = Command::new("chown").arg(user).arg(&place).status();
             assert!(owned.is_ok_and(|status| status.success()), "can't give {} to {user}", place.display());
@@ -112,24 +119,8 @@ impl Cluster {
         let made = Process::start("initdb", "KILL", user, &initdb);
         assert!(made.wait().success(), "initdb failed:\n{}", made.lines().join("\n"));
 
-        let mut postgres = Command::new(binaries.join("postgres"));
-        postgres.arg("-D").arg(&cluster).arg("-k").arg(&place).current_dir(&place);
-        for setting in [
-            "listen_addresses=",
-            "fsync=off",
-            "synchronous_commit=off",
-            "full_page_writes=off",
-            "autovacuum=off",
-            "max_connections=200",
-            "timezone=UTC",
-        ] {
-            postgres.args(["-c", setting]);
-        }
-        // QUIT: an immediate shutdown that leaves no shared memory behind.
-        let postgres = Process::start("postgres", "QUIT", user, &postgres);
-        let ready = postgres.wait_for(|line| line.contains("ready to accept connections").then_some(()));
-        ready.unwrap_or_else(|log| panic!("{log}"));
-        Self { binaries, socket: place, _postgres: postgres }
+        let postgres = Mutex::new(postgres(&binaries, &place, settings));
+        Self { binaries, socket: place, settings, postgres }
     }
 
     #[track_caller]
@@ -165,9 +156,10 @@ impl Cluster {
         }
         let place = directory(database);
         let socket = place.join("postgrest.sock");
-        let postgrest = self.postgrest(database, schemas, &socket);
+        let postgrest = Mutex::new(self.postgrest(database, schemas, &socket));
         let (gateway, port, tls_port) = gateway(&place, &socket);
-        Stack { database: database.to_owned(), port, tls_port, _postgrest: postgrest, _gateway: gateway }
+        let (database, schemas) = (database.to_owned(), schemas.to_owned());
+        Stack { database, port, tls_port, postgrest, socket, schemas, _gateway: gateway }
     }
 
     fn postgrest(&self, database: &str, schemas: &str, socket: &Path) -> Process {
@@ -195,6 +187,26 @@ impl Cluster {
         ready.unwrap_or_else(|log| panic!("{log}"));
         process
     }
+}
+
+/// Starts PostgreSQL in a cluster that is there, and waits until it takes connections.
+fn postgres(binaries: &Path, place: &Path, settings: &[&str]) -> Process {
+    let mut postgres = Command::new(binaries.join("postgres"));
+    postgres.arg("-D").arg(place.join("cluster")).arg("-k").arg(place).current_dir(place);
+    let common = ["listen_addresses=", "autovacuum=off", "max_connections=200", "timezone=UTC"];
+    for setting in common.iter().chain(settings) {
+        postgres.args(["-c", setting]);
+    }
+    // QUIT: an immediate shutdown that leaves no shared memory behind.
+    let postgres = Process::start("postgres", "QUIT", servers_user(), &postgres);
+    let ready = postgres.wait_for(|line| line.contains("ready to accept connections").then_some(()));
+    ready.unwrap_or_else(|log| panic!("{log}"));
+    postgres
+}
+
+/// PostgreSQL refuses to run as root.
+fn servers_user() -> Option<&'static str> {
+    rustix::process::geteuid().is_root().then_some("postgres")
 }
 
 /// nginx, doing what Supabase's gateway does: it strips `/rest/v1`, maps opaque
@@ -236,8 +248,4 @@ fn postgres_binaries() -> PathBuf {
     found.retain(|path| path.join("initdb").exists());
     found.sort();
     found.pop().expect("PostgreSQL isn't there; install Debian's `postgresql` (`make setup` does)")
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }

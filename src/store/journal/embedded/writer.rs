@@ -1,8 +1,9 @@
 //! The writer thread: takes what has come in, makes it durable with one commit, answers.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::disk::{Changes, DiskError};
@@ -17,6 +18,10 @@ const MAX_BATCH: usize = 512;
 
 /// Bytes of records in one commit, from which on no more are taken.
 const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long ends of writes wait for others, to become durable with them, and how often it is looked.
+const GATHERING: Duration = Duration::from_millis(1);
+const LOOK: Duration = Duration::from_micros(200);
 
 type Reply<T> = oneshot::Sender<T>;
 
@@ -54,6 +59,11 @@ pub enum Message {
 }
 
 impl Message {
+    /// Whether no client waits for it: ends of writes come in groups then.
+    fn may_wait(&self) -> bool {
+        matches!(self, Self::Settle { .. } | Self::Release { .. })
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Append { draft, .. } => draft.record.len() + draft.label.len(),
@@ -122,14 +132,19 @@ impl Writer {
     }
 
     fn take(&mut self, first: Message) -> Vec<Message> {
-        let mut bytes = first.bytes();
+        let (mut bytes, mut may_wait) = (first.bytes(), first.may_wait());
         let mut messages = vec![first];
-        while messages.len() < MAX_BATCH
-            && bytes < MAX_BATCH_BYTES
-            && let Ok(message) = self.inbox.try_recv()
-        {
-            bytes += message.bytes();
-            messages.push(message);
+        let until = Instant::now() + GATHERING;
+        while messages.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+            match self.inbox.try_recv() {
+                Ok(message) => {
+                    bytes += message.bytes();
+                    may_wait &= message.may_wait();
+                    messages.push(message);
+                }
+                Err(TryRecvError::Empty) if may_wait && Instant::now() < until => std::thread::sleep(LOOK),
+                Err(_) => break,
+            }
         }
         messages
     }
@@ -159,9 +174,6 @@ impl Writer {
         self.next_event = EventId(changes.next_event);
         let committed = if changes.is_empty() { Ok(Vec::new()) } else { self.shared.disk.commit(&changes) };
         drop(changes);
-        for gone in &batch.gone {
-            self.shared.presence.remove(gone.entry.caller);
-        }
         match committed {
             Ok(events) => batch.succeed(&self.shared, events, first_event),
             Err(error) => {
@@ -243,6 +255,10 @@ impl Batch {
     fn succeed(self, shared: &Shared, mut events: Vec<Event>, first_event: EventId) -> Option<Reply<()>> {
         let now = Instant::now();
         let mut queue = shared.queue.lock();
+        queue.forget(&self.gone);
+        for gone in &self.gone {
+            shared.presence.remove(gone.entry.caller);
+        }
         for append in &self.appends {
             shared.presence.add(append.draft.caller);
             let lingers_until = (!append.draft.linger.is_zero()).then(|| now + append.draft.linger);

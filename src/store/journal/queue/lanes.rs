@@ -53,9 +53,11 @@ impl Lane {
         if self.is_empty() { None } else { self.last }
     }
 
-    pub(super) fn is_stuck(&self) -> bool {
+    /// `paused`: no lane is claimed for now.
+    pub(super) fn is_stuck(&self, paused: bool) -> bool {
         match self.state {
-            LaneState::Ready | LaneState::Claimed(_) | LaneState::Lingering(_) => false,
+            LaneState::Claimed(_) => false,
+            LaneState::Ready | LaneState::Lingering(_) => paused,
             LaneState::BackingOff(_)
             | LaneState::WaitingForOlder
             | LaneState::WaitingForToken(..)
@@ -190,7 +192,8 @@ impl Queue {
         members
     }
 
-    /// Removes the oldest writes of a claimed lane.
+    /// Takes the oldest writes off a claimed lane. They are seen as queued until they are
+    /// [forgotten](Queue::forget), which is once their ends are durable.
     ///
     /// # Errors
     ///
@@ -213,13 +216,11 @@ impl Queue {
         if final_only && !self.are_oldest_of(id.caller, ended) {
             return Err(Settled::NotOldest);
         }
-        let gone = ended.iter().filter_map(|ended| self.end_one(id, ended)).collect();
-        self.wake_oldest(id.caller);
-        Ok(gone)
+        Ok(ended.iter().filter_map(|ended| self.end_one(id, ended)).collect())
     }
 
     fn end_one(&mut self, id: LaneId, ended: &Ended) -> Option<Gone> {
-        let gone = self.forget(ended.seq, ended.echo.as_deref())?;
+        let gone = self.leave(ended.seq, ended.echo.as_deref())?;
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.head = gone.entry.next;
         }
@@ -271,7 +272,9 @@ impl Queue {
     }
 
     pub(super) fn drop_idle_caller(&mut self, id: CallerId) {
-        let idle = |caller: &super::Caller| caller.admitted == 0 && caller.in_flight == 0 && !caller.in_turn;
+        let idle = |caller: &super::Caller| {
+            caller.admitted == 0 && caller.writes.is_empty() && caller.in_flight == 0 && !caller.in_turn
+        };
         if self.callers.get(&id).is_some_and(idle) {
             self.callers.remove(&id);
         }

@@ -90,7 +90,13 @@ impl Case {
 
     fn end(&mut self, taken: &Taken, seqs: &[Seq]) -> Result<Vec<Gone>, Settled> {
         let ends: Vec<_> = seqs.iter().map(|seq| ended(*seq, None)).collect();
-        self.queue.end(taken.lane, taken.number, &ends, false)
+        self.settle(taken, &ends, false)
+    }
+
+    fn settle(&mut self, taken: &Taken, ends: &[Ended], final_only: bool) -> Result<Vec<Gone>, Settled> {
+        let gone = self.queue.end(taken.lane, taken.number, ends, final_only)?;
+        self.queue.forget(&gone);
+        Ok(gone)
     }
 
     fn finish(&mut self, taken: &Taken) {
@@ -300,14 +306,14 @@ fn a_lane_that_waits_for_older_ones_goes_on_when_its_head_is_the_oldest() {
     let at = taken.iter().position(|taken| seqs(taken) == [last]).unwrap();
     let waiting = taken.remove(at);
     let ends = [ended(last, None)];
-    assert_eq!(case.queue.end(waiting.lane, waiting.number, &ends, true).err(), Some(Settled::NotOldest));
+    assert_eq!(case.settle(&waiting, &ends, true).err(), Some(Settled::NotOldest));
     case.release(&waiting, Wait::Older);
     for held in &taken {
         assert!(case.claim(9).is_empty());
         case.finish(held);
     }
     let again = case.one();
-    assert!(case.queue.end(again.lane, again.number, &ends, true).is_ok());
+    assert!(case.settle(&again, &ends, true).is_ok());
     case.release(&again, Wait::Older);
     assert!(case.is_bare());
 }
@@ -318,10 +324,10 @@ fn several_refusals_are_final_only_if_nothing_older_than_the_last_is_queued() {
     let (first, between, second) = (case.append(1, 1), case.append(1, 2), case.append(1, 1));
     let taken = case.claim(9);
     let both = [ended(first, None), ended(second, None)];
-    assert_eq!(case.queue.end(taken[0].lane, taken[0].number, &both, true).err(), Some(Settled::NotOldest));
-    assert!(case.queue.end(taken[0].lane, taken[0].number, &both[..1], true).is_ok());
+    assert_eq!(case.settle(&taken[0], &both, true).err(), Some(Settled::NotOldest));
+    assert!(case.settle(&taken[0], &both[..1], true).is_ok());
     case.end(&taken[1], &[between]).unwrap();
-    assert!(case.queue.end(taken[0].lane, taken[0].number, &both[1..], true).is_ok());
+    assert!(case.settle(&taken[0], &both[1..], true).is_ok());
 }
 
 #[test]
@@ -390,7 +396,7 @@ fn an_echo_is_given_to_later_accepted_writes_of_the_row_alone() {
     let third = case.append(3, 1);
     let held = case.claim(9);
     assert!(held.iter().all(|taken| taken.echo.is_none()));
-    let gone = case.queue.end(held[1].lane, held[1].number, &[ended(second, Some("p"))], false).unwrap();
+    let gone = case.settle(&held[1], &[ended(second, Some("p"))], false).unwrap();
     assert_eq!(gone[0].echo, EchoChange::Keep(Echo { seq: second, text: "p".to_owned() }));
     case.release(&held[0], Wait::Now);
     case.release(&held[2], Wait::Now);

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::lanes::Lane;
 use super::{CallerId, Depth, Entry, Pending, Queue, RowId, Seq, Wanted, WriteId};
 
 impl Queue {
@@ -19,10 +18,10 @@ impl Queue {
         if let Some(view) = &caller.view {
             return view.clone();
         }
-        let (entries, lanes) = (&self.entries, &self.lanes);
+        let (entries, lanes, paused) = (&self.entries, &self.lanes, self.paused);
         let pending = caller.writes.iter().filter_map(|seq| {
             let entry = entries.get(seq)?;
-            Some(entry.pending(*seq, lanes.get(&entry.lane()).is_some_and(Lane::is_stuck)))
+            Some(entry.pending(*seq, lanes.get(&entry.lane()).is_some_and(|lane| lane.is_stuck(paused))))
         });
         let view: Arc<[Pending]> = pending.collect();
         caller.view = Some(view.clone());
@@ -62,7 +61,7 @@ impl Queue {
     }
 
     fn is_stuck(&self, entry: &Entry) -> bool {
-        self.lanes.get(&entry.lane()).is_some_and(Lane::is_stuck)
+        self.lanes.get(&entry.lane()).is_some_and(|lane| lane.is_stuck(self.paused))
     }
 
     /// Whether a write of the row is staged or queued.

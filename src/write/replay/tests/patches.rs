@@ -126,9 +126,39 @@ fn a_retried_dead_letter_has_only_the_first_arm() {
 }
 
 #[test]
+fn a_row_that_had_the_values_before_lends_nobody_its_time() {
+    let first = "> PATCH lte.@10 {'name':'a','at':'@10'}";
+    let noop = patch("{'name':'a'}");
+    plays(
+        "alone",
+        noop,
+        &[first, "< 200 []", "> GET *", "< 200 [{'id':5,'name':'a','at':'@20'}]", "= applied"],
+    );
+    let both = job(vec![(10, record(Action::Patch, "{'name':'a'}")), (11, record(Action::Patch, "{'n':9}"))]);
+    let merged = "> PATCH lte.@10 {'name':'a','n':9,'at':'@11'}";
+    let theirs = "{'id':5,'name':'a','n':3,'at':'@20'}";
+    let read = format!("< 200 [{theirs}]");
+    let second = "> PATCH lte.@11 {'n':9,'at':'@11'}";
+    let superseded = format!("= superseded {theirs}");
+    let script = [
+        merged,
+        "< 200 []",
+        "> GET *",
+        &read,
+        "= applied",
+        second,
+        "< 200 []",
+        "> GET *",
+        &read,
+        &superseded,
+    ];
+    plays("merged with another", both, &script);
+}
+
+#[test]
 fn a_write_of_the_time_alone_is_told_by_the_time() {
     let first = "> PATCH lte.@10 {'at':'@10'}";
-    plays("newer", patch("{}"), &[first, "< 200 []", "> GET *", "< 200 [{'at':'@20'}]", "= applied @20"]);
+    plays("newer", patch("{}"), &[first, "< 200 []", "> GET *", "< 200 [{'at':'@20'}]", "= applied"]);
     let nobody = ["< 200 []", "> GET *", "< 200 [{'at':null}]"];
     let script =
         [&[first], &nobody[..], &["> PATCH is.null {'at':'@10'}"], &nobody[..], &["= rejected denied"]];

@@ -1,0 +1,6 @@
+//! Against real servers: `redis-server`, or what `REDIS_SERVER` names.
+
+mod model;
+mod nodes;
+mod pace;
+mod server;
