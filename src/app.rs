@@ -236,7 +236,8 @@ fn sampler(gateway: Arc<Gateway>) -> impl Fn(&Metrics) + Send + Sync {
             let age = depth.oldest.map_or(0, |oldest| now.0.saturating_sub(oldest.0));
             metrics.set_queue(depth.writes, Duration::from_micros(u64::try_from(age).unwrap_or_default()));
         }
-        metrics.set_store_up(gateway.shared.as_ref().is_none_or(|shared| shared.is_ready()));
+        let takes_writes = gateway.queue.as_ref().is_none_or(|queue| queue.journal.failure().is_none());
+        metrics.set_store_up(takes_writes && gateway.shared.as_ref().is_none_or(|shared| shared.is_ready()));
         for reason in EvictionReason::ALL {
             metrics.set_evicted(reason.as_str(), gateway.memory.evictions(reason));
         }

@@ -18,12 +18,12 @@ use super::order::caller;
 use super::origin;
 use super::respond;
 use crate::cache::{CacheStatus, Forwarded};
-use crate::headers::{self, Forwarding};
+use crate::headers::{self, Forwarding, ReadHeaders};
 use crate::identity::Caller;
 use crate::plan::{Plan, Why, has_body};
 use crate::postgrest::footprint::read_tags;
 use crate::postgrest::query::Query;
-use crate::request::{DecodedPath, Target};
+use crate::request::{DecodedPath, Dialect, Target};
 use crate::route::Route;
 use crate::store::journal::{CallerId, Pending, Seq, TableId};
 use crate::tag::Tag;
@@ -87,6 +87,8 @@ pub async fn see_to(
         };
         let seqs: Vec<Seq> = match found {
             Correction::Nothing => return Ok(Seen::Plain),
+            // Upstream may hide the row for a header that the row is read without.
+            Correction::Point(point) if !reader.reads_as_usual(session.req_header()) => point.seqs(),
             Correction::Point(point) => {
                 let answer = reader.point(&point, session.req_header()).await;
                 match answer.filter(|_| reader.are_queued(&point.seqs())) {
@@ -181,6 +183,17 @@ impl<'a> Reader<'a> {
         // Without its tags, or with such as may be of any table, no write can be left out.
         let is_any = tags.is_empty() || tags.iter().any(|tag| matches!(tag, Tag::Schema(_)));
         Ok(self.queue.writes_of(self.caller, |write| is_any || tables.contains(&write.table)))
+    }
+
+    /// Whether the request has no header that a policy may read, but for those that the row is read with as well.
+    fn reads_as_usual(&self, request: &RequestHeader) -> bool {
+        let policy = self.route.as_ref().and_then(|route| route.read.as_deref());
+        let vary = policy.map_or(&[] as &[HeaderName], |policy| &policy.vary);
+        let ignored = |name: &HeaderName| {
+            policy.is_some_and(|policy| policy.ignore_headers.iter().any(|glob| glob.matches(name)))
+        };
+        let reading = ReadHeaders { method: &request.method, dialect: Dialect::Rest, vary };
+        reading.first_unknown(&request.headers, ignored).is_none()
     }
 
     /// Calls `decide` with the read. `None` where it has several readings.

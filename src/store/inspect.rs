@@ -11,7 +11,7 @@ use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, RedisError, cmd};
 use tokio::time::timeout;
 
-pub use self::findings::{Finding, findings};
+pub use self::findings::{Finding, findings, lacking};
 use super::bus;
 use super::connect::{CommandConnection, Connector, Master};
 use super::error::StoreError;

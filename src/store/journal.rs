@@ -42,7 +42,11 @@ mod disk;
 mod embedded;
 mod error;
 mod id;
+#[cfg(test)]
+mod model;
+mod presence;
 mod queue;
+mod redis;
 mod status;
 
 use std::collections::BTreeSet;
@@ -57,6 +61,7 @@ pub use self::embedded::{Embedded, Options};
 pub use self::error::{AppendError, JournalError, OpenError};
 pub use self::id::{CallerId, EventId, LaneId, NotAWriteId, RowId, Seq, TableId, WriteId};
 pub use self::queue::Limits;
+pub use self::redis::InRedis;
 pub use self::status::{Depth, EndState, Ended, Event, EventPage, State, Status};
 
 use crate::postgrest::timestamp::Micros;
@@ -227,6 +232,22 @@ pub trait Journal: Send + Sync {
     /// The caller's queued writes, in order.
     fn snapshot(&self, caller: CallerId) -> Arc<[Pending]>;
 
+    /// The caller's queued writes, in order, those that other nodes appended before this among
+    /// them: where [`snapshot`](Self::snapshot) can't promise that, the store is asked.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] if nobody can tell.
+    async fn snapshot_now(&self, caller: CallerId) -> Result<Arc<[Pending]>, JournalError> {
+        Ok(self.snapshot(caller))
+    }
+
+    /// Whether what is answered without waiting is what is queued. If not, other nodes' writes of
+    /// the last moments may be missing, and some that have ended may be there.
+    fn is_current(&self) -> bool {
+        true
+    }
+
     /// Whether a write of this row is queued, whoever's.
     fn row_is_pending(&self, row: RowId) -> bool;
 
@@ -253,6 +274,18 @@ pub trait Journal: Send + Sync {
     ///
     /// [`JournalError`] if the records can't be read. Nothing is claimed then.
     async fn claim(&self, most: usize, now: Instant) -> Result<Vec<Claim>, JournalError>;
+
+    /// A write of a claim is about to be sent that must not be sent twice: an insert. If this
+    /// node dies, whoever takes the claim over leaves the lane alone for `hold` from now on. Whether the
+    /// claim is still the lane's; if not, nothing may be sent.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] if that can't be noted.
+    async fn note_sent(&self, claim: &Claim, hold: Duration) -> Result<bool, JournalError> {
+        let _ = (claim, hold);
+        Ok(true)
+    }
 
     /// Ends members of a claim from the head on, all or none. Durable when it returns `Done`. The
     /// lane stays claimed. With `final_only` it is refused while an older write of the caller is

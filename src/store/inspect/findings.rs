@@ -140,7 +140,8 @@ fn promise(inspection: &Inspection, ack: Ack, topology: &Topology) -> String {
     format!("{verdict}; it decides nothing yet, this version defers no writes")
 }
 
-fn lacking(inspection: &Inspection, ack: Ack, topology: &Topology) -> Option<&'static str> {
+/// Why a server can't keep `ack`, and what to do. `None`: it can.
+pub fn lacking(inspection: &Inspection, ack: Ack, topology: &Topology) -> Option<&'static str> {
     if may_evict_all(&inspection.eviction) {
         return Some("it may evict keys without a TTL (set maxmemory-policy noeviction)");
     }

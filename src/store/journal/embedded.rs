@@ -4,7 +4,6 @@
 mod crash;
 #[cfg(test)]
 mod model;
-mod presence;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -23,10 +22,10 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 
-use self::presence::Presence;
 use self::writer::{Message, Writer, of_failure};
 use super::disk::{self, Disk, DiskError, Loaded};
 use super::id::{CallerId, EventId, LaneId, RowId, Seq, WriteId};
+use super::presence::Presence;
 use super::queue::{Entry, Limits, Queue, Taken};
 use super::{
     AppendError, Appended, Claim, Depth, Draft, EndState, Ended, Event, EventPage, Journal, JournalError,

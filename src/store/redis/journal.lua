@@ -42,17 +42,6 @@ local function caller_of(lane)
   return string.sub(lane, 17, 32)
 end
 
--- An entry begins with id, caller, table, row, 16 bytes each.
-local function lane_of(entry)
-  return string.sub(entry, 49, 64) .. string.sub(entry, 17, 32)
-end
-
--- The oldest write of a lane.
-local function head_of(lane)
-  local first = beginning(order, lane, 8, 1)[1]
-  return first and string.sub(first, 33)
-end
-
 -- What a lane's state says: 'C' it is claimed: number, node, ms until which a write that was sent is left alone,
 -- ms until which it lingers afterwards; 'L' it lingers, 'B' it backs off: ms; 'O' it waits for an older write;
 -- 'T' it waits for a token: ms, rights; 'P' it is parked. None: it is ready, or empty.
@@ -71,54 +60,11 @@ local function take_turn(caller)
   call('ZADD', turns, 'NX', change + turn / 1000000, caller)
 end
 
-local function make_ready(lane, head)
-  set_lane(lane, '')
-  if head then
-    call('ZADD', ready, 0, caller_of(lane) .. head)
-    take_turn(caller_of(lane))
-  end
-end
-
 local function wait_until(lane, kind, ms, rights)
   set_lane(lane, kind .. pack('>I8', ms) .. (rights or ''))
   call('ZADD', due, ms, lane)
   if rights then
     call('ZADD', tokens, 0, rights .. lane)
-  end
-end
-
--- A lane that waited for a moment waits for it no longer.
-local function stop_waiting(lane, state)
-  call('ZREM', due, lane)
-  if string.sub(state, 1, 1) == 'T' then
-    call('ZREM', tokens, string.sub(state, 10, 25) .. lane)
-  end
-end
-
--- Lets the caller's oldest write go on, if its lane waits to be that.
-local function wake_oldest(caller)
-  local first = beginning(callers, caller, 8, 1)[1]
-  if first then
-    local head = string.sub(first, 17)
-    local entry = call('HGET', entries, head)
-    local lane = entry and lane_of(entry) or ''
-    if call('HGET', lanes, lane) == 'O' then
-      make_ready(lane, head)
-    end
-  end
-end
-
--- Takes a lane from its holder, who is gone. A write that was noted as sent is left alone for a while.
-local function abandon(lane, state)
-  local _, node, noted = read('>I8c8I8', state, 2)
-  call('ZREM', claims, node .. lane)
-  local head = head_of(lane)
-  if not head then
-    set_lane(lane, '')
-  elseif noted > now then
-    wait_until(lane, 'B', noted)
-  else
-    make_ready(lane, head)
   end
 end
 
@@ -128,13 +74,5 @@ local function ended_at(place)
   local number = string.format('%.0f', (read('>I8', place, 2)))
   local row = call('XRANGE', streams[string.sub(place, 1, 1)], number, number)[1]
   return row and row[2][2]
-end
-
--- The event of a write that ended, of its row: write, entry, time, attempts, reason, detail, label, record.
-local function event_of(row, state, number)
-  local reason = part(row, 106)
-  local detail = 106 + #reason
-  local label = part(row, detail + 4 + read('>I4', row, detail))
-  return string.sub(row, 1, 93) .. state .. number .. string.sub(row, 94, 101) .. reason .. label
 end
 

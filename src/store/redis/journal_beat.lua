@@ -15,8 +15,7 @@ if silence then
   for _, other in ipairs(silent) do
     local held = other ~= node and beginning(claims, other, 32, 200) or {}
     for _, claim in ipairs(held) do
-      local lane = string.sub(claim, 9)
-      abandon(lane, call('HGET', lanes, lane))
+      abandon(claim)
     end
     if other ~= node and #held < 200 then
       call('ZREM', nodes, other)

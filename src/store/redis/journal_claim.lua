@@ -70,6 +70,10 @@ while #taken < most do
     taken[#taken + 1] = take(caller, string.sub(heads[1], 17))
   end
 end
+if #taken > 0 then
+  -- Nobody would find the claims of a node that isn't known to live.
+  call('ZADD', nodes, now, node)
+end
 if changed then
   commit()
 end

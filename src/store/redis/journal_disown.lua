@@ -9,9 +9,9 @@ end
 local given_back = 0
 for _, claim in ipairs(beginning(claims, node, 32, 1000)) do
   local lane = string.sub(claim, 9)
-  local state = call('HGET', lanes, lane)
+  local state = call('HGET', lanes, lane) or ''
   if known[lane] ~= string.sub(state, 2, 9) then
-    abandon(lane, state)
+    abandon(claim)
     given_back = given_back + 1
   end
 end

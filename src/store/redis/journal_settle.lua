@@ -9,8 +9,8 @@ local state = call('HGET', lanes, lane)
 if not state or string.sub(state, 1, 9) ~= 'C' .. number then
   return { replid, 'lost', change }
 end
-if count == 0 or not call('HGET', entries, ARGV[5]) then
-  -- Ended under this very claim: the client asks again, because the answer was lost.
+if count == 0 or read('>I8', ARGV[5]) < next_seq and not call('HGET', entries, ARGV[5]) then
+  -- Ended under this very claim: the client library asks again, because the answer was lost.
   return { replid, 'done', change }
 end
 local oldest = beginning(order, lane, 8, count)

@@ -268,6 +268,20 @@ fn a_rejected_write_disappears_from_the_writers_view() {
 }
 
 #[test]
+fn a_read_with_a_header_that_a_policy_may_read_is_upstreams_own() {
+    let scene = Scene::queueing("drain_wait = \"100ms\"");
+    let id = card("before");
+    let gate = scene.hold("PATCH cards");
+    let queued = scene.patch(&alice(), "cards", id, &json!({ "title": "after" }));
+    let read = scene.sluice.get(&point("cards", id)).signed_in(alice().sign()).header("X-Tenant", "b");
+    let answer = read.send().expect(200);
+    assert!(answer.cache_status().contains("fwd=bypass; detail=pending-writes"), "{}", answer.cache_status());
+    assert_eq!(answer.json()[0]["title"], "before");
+    gate.open();
+    scene.applied(&alice(), &queued);
+}
+
+#[test]
 fn while_upstream_is_down_the_writer_goes_on_and_sees_his_work() {
     let scene = Scene::new();
     let id = card("before");

@@ -15,7 +15,7 @@ const COMMITTING: i64 = 5_000_000;
 /// Everything that is wrong with the writes.
 pub fn of_writes(history: &History) -> Vec<String> {
     let mut wrong = ended_once(history);
-    wrong.extend(history.log.iter().flat_map(|(row, versions)| in_order(*row, versions)));
+    wrong.extend(history.log.iter().flat_map(|(row, versions)| in_order(history, *row, versions)));
     for (write, time) in history.queued() {
         let said = match history.state(write.number) {
             "applied" => applied(history, write, time),
@@ -44,20 +44,32 @@ fn told(history: &History, write: &Write) -> String {
     format!("{write:?}, {end:?}, logged {logged:?}, near {near:?}")
 }
 
+/// How long an end may take to become durable, in microseconds.
+const DURABLE_WITHIN: i64 = 1_000_000;
+
 /// What has ended so stays so.
 fn ended_once(history: &History) -> Vec<String> {
     let changed = history.seen_ends.iter().filter(|(number, end)| history.ends.get(number) != Some(end));
     changed.map(|(number, end)| format!("{number} was {end:?}, is {:?}", history.ends.get(number))).collect()
 }
 
+/// Whether a replay took a row's time for one that an earlier write of the same user had got: it found exactly that
+/// one's values there when it was sent again, beside somebody else's in another column. A trigger's time looks alike.
+fn lent_its_time(history: &History, one: &Version, next: &Version) -> bool {
+    let is_same_users = |number: &u64| {
+        history.writes.get(number).is_some_and(|write| write.user.is_some() && write.user == next.user)
+    };
+    matches!(next.via, Via::Replay) && one.columns.iter().flatten().any(is_same_users)
+}
+
 /// A row's time grows with each version.
-fn in_order(row: Row, versions: &[Version]) -> Vec<String> {
+fn in_order(history: &History, row: Row, versions: &[Version]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (place, pair) in versions.windows(2).enumerate() {
         let [one, next] = pair else { continue };
         // What is sent again changes nothing.
         let is_again = one.time == next.time && one.columns == next.columns;
-        if !next.is_insert && one.time >= next.time && !is_again {
+        if !next.is_insert && one.time >= next.time && !is_again && !lent_its_time(history, one, next) {
             wrong.push(format!("{row:?} went back in time at {place}: {pair:?}"));
         }
     }
@@ -272,7 +284,8 @@ fn strange(history: &History, read: &Read, row: Row, shown: Columns) -> Option<S
         if write.user != Some(read.user) {
             return Some(format!("somebody else's pending write: {}", told(history, write)));
         }
-        let has_ended = |end: &End| end.state != "applied" && end.at < read.sent;
+        // An end is dated when it is judged, and seen once it is durable.
+        let has_ended = |end: &End| end.state != "applied" && end.at + DURABLE_WITHIN < read.sent;
         if matches!(write.answer, Answer::Refused | Answer::Held)
             || history.ends.get(&number).is_some_and(has_ended)
         {

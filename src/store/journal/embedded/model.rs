@@ -1,365 +1,76 @@
-//! The whole journal against a plain model, by random interleavings, over crashes.
+//! The file against the model of all journals, over crashes.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::tests::{draft, end, options};
+use super::super::model::{self, Bench};
+use super::tests::options;
 use super::*;
-use crate::postgrest::timestamp::Micros;
-use crate::store::journal::State;
 
-const LIMITS: Limits = Limits { max_writes: 12, max_writes_per_caller: 6, concurrency: 4 };
-const STATES: [EndState; 3] = [EndState::Applied, EndState::Superseded, EndState::Rejected];
-
-/// One step. Numbers choose among what is there.
-#[derive(Debug, Clone)]
-enum Step {
-    Append {
-        caller: u8,
-        row: u8,
-        knows: bool,
-        alone: bool,
-        lingers: bool,
-        floor: Option<i64>,
-    },
-    Claim {
-        most: usize,
-        later: bool,
-    },
-    Settle {
-        which: usize,
-        members: usize,
-        state: usize,
-        final_only: bool,
-    },
-    Release {
-        which: usize,
-        wait: usize,
-    },
-    Unpark {
-        caller: u8,
-        row: u8,
-    },
-    /// All waits are over for one lane.
-    Wake,
-    /// Moves the system's clock, also back.
-    Clock(i64),
-    Restart,
-    /// As if the machine had lost its power: what is on disk is opened.
-    Crash,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let append = (0..3u8, 0..3u8, prop::bool::weighted(0.9), prop::bool::weighted(0.2), any::<bool>())
-        .prop_flat_map(|(caller, row, knows, alone, lingers)| {
-            prop::option::weighted(0.3, -5_000..5_000i64).prop_map(move |floor| Step::Append {
-                caller,
-                row,
-                knows,
-                alone,
-                lingers,
-                floor,
-            })
-        });
-    let settle = (any::<usize>(), 1..3usize, 0..3usize, any::<bool>())
-        .prop_map(|(which, members, state, final_only)| Step::Settle { which, members, state, final_only });
-    let step = prop_oneof![
-        8 => append,
-        4 => (1..4usize, any::<bool>()).prop_map(|(most, later)| Step::Claim { most, later }),
-        4 => settle,
-        4 => (any::<usize>(), 0..6usize).prop_map(|(which, wait)| Step::Release { which, wait }),
-        1 => (0..3u8, 0..3u8).prop_map(|(caller, row)| Step::Unpark { caller, row }),
-        1 => Just(Step::Wake),
-        2 => (-2_000..2_000i64).prop_map(Step::Clock),
-        1 => Just(Step::Restart),
-        1 => Just(Step::Crash),
-    ];
-    prop::collection::vec(step, 1..60)
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Write {
-    seq: Seq,
-    id: WriteId,
-    lane: LaneId,
-    updated_at: Micros,
-}
-
-struct Held {
-    claim: Claim,
-    /// How many of its members have ended.
-    ended: usize,
-    /// Whether it is from before a restart.
-    stale: bool,
-}
-
-/// The journal and what it should be like.
-struct World {
+struct File {
     folder: TempDir,
     clock: Arc<AtomicI64>,
     journal: Option<Embedded>,
-    queued: Vec<Write>,
-    ended: HashMap<WriteId, EndState>,
-    held: Vec<Held>,
-    parked: HashSet<LaneId>,
-    last_seq: Seq,
-    last_accepted: Micros,
-    last_given: HashMap<RowId, Micros>,
-    next_id: u128,
 }
 
-fn open(folder: &TempDir, clock: &Arc<AtomicI64>) -> Embedded {
-    let clock = clock.clone();
-    let now = move || SystemTime::UNIX_EPOCH + Duration::from_micros(clock.load(Ordering::Relaxed) as u64);
-    let options = Options { limits: LIMITS, ..options(folder.path()) };
-    Embedded::open_with_clock(&options, Box::new(now)).unwrap()
-}
-
-impl World {
+impl File {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(AtomicI64::new(1_000_000));
-        let journal = Some(open(&folder, &clock));
-        Self {
-            folder,
-            clock,
-            journal,
-            queued: Vec::new(),
-            ended: HashMap::new(),
-            held: Vec::new(),
-            parked: HashSet::new(),
-            last_seq: Seq(0),
-            last_accepted: Micros(0),
-            last_given: HashMap::new(),
-            next_id: 0,
-        }
+        let (folder, clock) = (tempfile::tempdir().unwrap(), Arc::new(AtomicI64::new(1_000_000)));
+        let mut file = Self { folder, clock, journal: None };
+        file.open();
+        file
     }
 
-    fn journal(&self) -> &Embedded {
-        self.journal.as_ref().expect("it is open between steps")
-    }
-
-    fn of_lane(&self, lane: LaneId) -> Vec<Write> {
-        self.queued.iter().filter(|write| write.lane == lane).cloned().collect()
-    }
-
-    async fn step(&mut self, step: Step) {
-        match step {
-            Step::Append { caller, row, knows, alone, lingers, floor } => {
-                self.append(caller, row, knows, alone, lingers, floor).await;
-            }
-            Step::Claim { most, later } => {
-                let wait = if later { Duration::from_secs(7200) } else { Duration::ZERO };
-                self.claim(most, wait).await;
-            }
-            Step::Settle { which, members, state, final_only } => {
-                if let Some(which) = which.checked_rem(self.held.len()) {
-                    self.settle(which, members, STATES[state], final_only).await;
-                }
-            }
-            Step::Release { which, wait } => {
-                if let Some(which) = which.checked_rem(self.held.len()) {
-                    self.release(which, wait).await;
-                }
-            }
-            Step::Unpark { caller, row } => {
-                let lane = LaneId { row: RowId([row; 16]), caller: CallerId([caller; 16]) };
-                let was_parked = self.parked.remove(&lane);
-                assert_eq!(self.journal().unpark(lane).await, Ok(was_parked));
-            }
-            Step::Wake => {
-                self.journal().wake_token([7; 16]);
-                self.journal().end_linger(&self.queued.iter().map(|write| write.seq).collect::<Vec<_>>());
-            }
-            Step::Clock(by) => {
-                self.clock.fetch_add(by, Ordering::Relaxed);
-            }
-            Step::Restart => {
-                self.journal = None;
-                self.reopened();
-            }
-            Step::Crash => {
-                let after = tempfile::tempdir().unwrap();
-                let file = "journal.redb";
-                std::fs::copy(self.folder.path().join(file), after.path().join(file)).unwrap();
-                self.journal = None;
-                self.folder = after;
-                self.reopened();
-            }
-        }
-        self.compare();
-    }
-
-    fn reopened(&mut self) {
-        self.journal = Some(open(&self.folder, &self.clock));
-        for held in &mut self.held {
-            held.stale = true;
-        }
-    }
-
-    async fn append(
-        &mut self,
-        caller: u8,
-        row: u8,
-        knows: bool,
-        alone: bool,
-        lingers: bool,
-        floor: Option<i64>,
-    ) {
-        self.next_id += 1;
-        let drafted = draft(self.next_id, caller, row);
-        let lane = LaneId { row: drafted.row, caller: drafted.caller };
-        let last = self.of_lane(lane).last().map(|write| write.seq);
-        let floor = floor.map(|by| Micros(self.clock.load(Ordering::Relaxed) + by));
-        let linger = Duration::from_secs(if lingers { 3600 } else { 0 });
-        let after = if knows { last } else { None };
-        let appended = self.journal().append(Draft { after, alone, linger, floor, ..drafted }).await;
-
-        let refusal = if last != after {
-            Some(AppendError::Moved)
-        } else if alone && self.queued.iter().any(|write| write.lane.row == lane.row) {
-            Some(AppendError::RowBusy)
-        } else if self.queued.len() == LIMITS.max_writes {
-            Some(AppendError::Full)
-        } else {
-            let of_caller = self.queued.iter().filter(|write| write.lane.caller == lane.caller).count();
-            (of_caller == LIMITS.max_writes_per_caller).then_some(AppendError::CallerFull)
-        };
-        assert_eq!(appended.as_ref().err(), refusal.as_ref());
-        let Ok(Appended { seq, updated_at, accepted_at }) = appended else { return };
-        assert!(seq > self.last_seq && accepted_at > self.last_accepted);
-        assert!(updated_at >= floor.unwrap_or(accepted_at) && updated_at >= accepted_at);
-        let last_given = self.last_given.insert(lane.row, updated_at);
-        assert!(last_given.is_none_or(|last| last < updated_at), "{last_given:?}, then {updated_at:?}");
-        (self.last_seq, self.last_accepted) = (seq, accepted_at);
-        self.queued.push(Write { seq, id: WriteId(self.next_id), lane, updated_at });
-    }
-
-    async fn claim(&mut self, most: usize, wait: Duration) {
-        let claims = self.journal().claim(most, Instant::now() + wait).await.unwrap();
-        assert!(claims.len() <= most);
-        for claim in claims {
-            let taken = |held: &Held| !held.stale && held.claim.lane == claim.lane;
-            assert!(!self.held.iter().any(taken), "claimed twice");
-            assert!(!self.parked.contains(&claim.lane));
-            let members: Vec<_> =
-                claim.members.iter().map(|member| (member.seq, member.updated_at)).collect();
-            let expected: Vec<_> =
-                self.of_lane(claim.lane).iter().map(|write| (write.seq, write.updated_at)).collect();
-            assert_eq!(members, expected);
-            for member in &claim.members {
-                assert_eq!(member.record, format!("record {}", member.id.0));
-            }
-            self.held.push(Held { claim, ended: 0, stale: false });
-        }
-    }
-
-    async fn settle(&mut self, which: usize, members: usize, state: EndState, final_only: bool) {
-        let held = &self.held[which];
-        let ending: Vec<_> = held.claim.members.iter().skip(held.ended).take(members).collect();
-        let Some(last) = ending.last().map(|member| member.seq) else { return };
-        let ends = ending.iter().map(|member| end(member.seq, state)).collect();
-        let ids: Vec<_> = ending.iter().map(|member| member.id).collect();
-        let settled = self.journal().settle(&held.claim, ends, final_only).await.unwrap();
-
-        let lane = held.claim.lane;
-        let older =
-            |write: &Write| write.lane.caller == lane.caller && write.lane != lane && write.seq < last;
-        let expected = if held.stale {
-            Settled::Lost
-        } else if final_only && self.queued.iter().any(older) {
-            Settled::NotOldest
-        } else {
-            Settled::Done
-        };
-        assert_eq!(settled, expected);
-        if settled == Settled::Done {
-            self.held[which].ended += ids.len();
-            self.queued.retain(|write| !ids.contains(&write.id));
-            for id in ids {
-                assert_eq!(self.ended.insert(id, state), None, "ended twice");
-            }
-        }
-    }
-
-    async fn release(&mut self, which: usize, wait: usize) {
-        let held = self.held.swap_remove(which);
-        let later = Instant::now() + Duration::from_secs(3600);
-        let wait = match wait {
-            0 => Wait::Now,
-            1 => Wait::Until(later),
-            2 => Wait::Counted(later),
-            3 => Wait::Older,
-            4 => Wait::Token { rights: [7; 16], until: later },
-            _ => Wait::Parked,
-        };
-        if wait == Wait::Parked && !held.stale {
-            self.parked.insert(held.claim.lane);
-        }
-        self.journal().release(held.claim, wait).await.unwrap();
-    }
-
-    fn compare(&self) {
-        assert_eq!(self.journal().depth().writes, self.queued.len() as u64);
-        for caller in (0..3).map(|caller| CallerId([caller; 16])) {
-            let snapshot = self.journal().snapshot(caller);
-            let seen: Vec<_> = snapshot.iter().map(|write| (write.seq, write.id, write.updated_at)).collect();
-            let of_caller = self.queued.iter().filter(|write| write.lane.caller == caller);
-            assert_eq!(
-                seen,
-                of_caller.map(|write| (write.seq, write.id, write.updated_at)).collect::<Vec<_>>()
-            );
-        }
-        for row in (0..3).map(|row| RowId([row; 16])) {
-            let pending = self.queued.iter().any(|write| write.lane.row == row);
-            assert_eq!(self.journal().row_is_pending(row), pending);
-        }
-    }
-
-    /// Nothing is stuck for good and nothing was lost: all of it can be brought to its end.
-    async fn finish(mut self) {
-        while !self.held.is_empty() {
-            self.release(0, 0).await;
-        }
-        for lane in self.parked.drain() {
-            assert_eq!(self.journal.as_ref().unwrap().unpark(lane).await, Ok(true));
-        }
-        while !self.queued.is_empty() {
-            self.claim(100, Duration::from_secs(7200)).await;
-            assert!(!self.held.is_empty(), "nothing is ready, and {} are queued", self.queued.len());
-            while !self.held.is_empty() {
-                self.settle(0, 100, EndState::Applied, false).await;
-                self.release(0, 0).await;
-            }
-        }
-        self.compare();
-        for (id, state) in &self.ended {
-            let status = self.journal().find(*id).await.unwrap().expect("kept for a day");
-            assert_eq!(status.state, State::Ended(*state));
-        }
+    fn open(&mut self) {
+        let clock = self.clock.clone();
+        let now =
+            move || SystemTime::UNIX_EPOCH + Duration::from_micros(clock.load(Ordering::Relaxed) as u64);
+        let options = Options { limits: model::LIMITS, ..options(self.folder.path()) };
+        self.journal = Some(Embedded::open_with_clock(&options, Box::new(now)).unwrap());
     }
 }
 
-fn cases() -> u32 {
-    std::env::var("SLUICE_MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64)
+#[async_trait]
+impl Bench for File {
+    fn nodes(&self) -> Vec<&dyn Journal> {
+        vec![self.journal.as_ref().expect("it is open between steps")]
+    }
+
+    async fn agree(&self) {}
+
+    async fn restart(&mut self, _: usize) {
+        self.journal = None;
+        self.open();
+    }
+
+    /// What is on disk is opened.
+    async fn crash(&mut self, _: usize) {
+        let after = tempfile::tempdir().unwrap();
+        let file = "journal.redb";
+        std::fs::copy(self.folder.path().join(file), after.path().join(file)).unwrap();
+        self.journal = None;
+        self.folder = after;
+        self.open();
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    fn turn_clock(&mut self, by: i64) {
+        self.clock.fetch_add(by, Ordering::Relaxed);
+    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(model::cases())]
 
     #[test]
-    fn the_journal_does_what_the_model_does(steps in steps()) {
+    fn the_journal_does_what_the_model_does(steps in model::steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let mut world = World::new();
-            for step in steps {
-                world.step(step).await;
-            }
-            world.finish().await;
-        });
+        runtime.block_on(model::run(File::new(), steps));
     }
 }

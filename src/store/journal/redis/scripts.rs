@@ -44,18 +44,27 @@ pub fn channel(namespace: &str) -> String {
     format!("{namespace}:journal")
 }
 
+const COMMON: &str = include_str!("../../redis/journal.lua");
+
+/// What an append, which has to be quick, does without.
+const LANES: &str = include_str!("../../redis/journal_lanes.lua");
+
+pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
+    let body = include_str!("../../redis/journal_append.lua");
+    Script::new("journal_append", &format!("{COMMON}{body}"))
+});
+
 macro_rules! scripts {
     ($($name:ident = $file:literal;)*) => {
         $(pub static $name: LazyLock<Script> = LazyLock::new(|| {
             let body = include_str!(concat!("../../redis/journal_", $file, ".lua"));
-            Script::new(concat!("journal_", $file), &format!("{}{body}", include_str!("../../redis/journal.lua")))
+            Script::new(concat!("journal_", $file), &format!("{COMMON}{LANES}{body}"))
         });)*
     };
 }
 
 scripts! {
     OPEN = "open";
-    APPEND = "append";
     CLAIM = "claim";
     SETTLE = "settle";
     RELEASE = "release";

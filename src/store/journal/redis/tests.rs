@@ -3,4 +3,5 @@
 mod model;
 mod nodes;
 mod pace;
+mod rules;
 mod server;

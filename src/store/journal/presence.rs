@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::super::id::CallerId;
+use super::id::CallerId;
 
 /// Counters; callers that share one cost each other a look-up.
 const COUNTERS: usize = 1 << 16;
